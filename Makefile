@@ -1,0 +1,41 @@
+# lab: open the course.  test: run every test.  demo: train for a minute without a browser.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+FIRST := $(firstword $(sort $(wildcard notebooks/*.ipynb)))
+ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
+BROWSER_FLAG := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname))),,--no-browser)
+
+.PHONY: lab test demo check notebooks figures clean
+
+lab: $(READY)
+	$(BIN)/jupyter lab --ip=127.0.0.1 $(ROOT_FLAG) $(BROWSER_FLAG) $(FIRST)
+
+test: $(READY)
+	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest --nbval --nbval-cell-timeout=300 -p tests.nbval_plugin notebooks
+
+demo: $(READY)
+	$(BIN)/mtlkit train --data scenes --seconds 60 --picture figures/demo.png
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+notebooks: $(READY)
+	$(BIN)/python -m mtlkit.notebooks notebooks/*.ipynb
+
+figures: $(READY)
+	$(BIN)/mtlkit figures
+
+# The stamp is written last: an interrupted installation is finished by the next call.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "mtlkit needs Python 3.11 or newer with venv (Debian: apt install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,21 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with real test data, which lies beside the checkout."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real test data (../shared/data) is not on this machine")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _fresh_random_stream() -> None:
+    torch.manual_seed(0)

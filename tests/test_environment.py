@@ -1,0 +1,52 @@
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+REQUIRED = [Requirement(r) for r in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
+PINNED = dict(
+    line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"
+)
+
+
+def test_constraints_pin_exactly_what_the_project_requires():
+    assert sorted(PINNED) == sorted(r.name for r in REQUIRED)
+    for requirement in REQUIRED:
+        assert PINNED[requirement.name] in requirement.specifier, requirement
+
+
+@pytest.mark.parametrize("name", sorted(PINNED))
+def test_the_tests_run_with_the_pinned_versions(name):
+    assert version(name).partition("+")[0] == PINNED[name]
+
+
+def test_the_conda_environment_installs_the_same():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python, pip, packages = environment["dependencies"]
+    assert environment["name"] == "mtlkit" and pip == "pip"
+    assert packages == {"pip": ["-c constraints.txt", "-e .[dev]"]}
+    assert python.removeprefix("python=") in SpecifierSet(PROJECT["requires-python"])
+    assert "pip install -c constraints.txt -e '.[dev]'" in (ROOT / "Makefile").read_text()
+
+
+def test_nothing_outside_the_lab_imports_widgets_and_the_core_imports_no_pictures():
+    core = {"model.py", "losses.py", "training.py", "metrics.py", "optim.py", "tasks.py", "weighting"}
+    for file in (ROOT / "mtlkit").rglob("*.py"):
+        first = file.relative_to(ROOT / "mtlkit").parts[0]
+        text = file.read_text()
+        if first != "lab":
+            assert not re.search(r"import ipywidgets|from ipywidgets", text), file
+        if first in core:
+            assert not re.search(r"mtlkit\.(plots|lab|exercises)|matplotlib", text), file
+
+
+def test_every_module_is_short():
+    for file in (ROOT / "mtlkit").rglob("*.py"):
+        assert len(file.read_text().splitlines()) <= 420, file
