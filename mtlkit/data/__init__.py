@@ -1,0 +1,26 @@
+from mtlkit.data.download import SOURCES, DownloadError, data_folder
+from mtlkit.data.errors import DataError
+from mtlkit.data.export import export
+from mtlkit.data.loader import Batch, Loader, Sample, collate
+from mtlkit.data.photos import CocoFolder, OxfordPets, Photos, VocFolder
+from mtlkit.data.scenes import SCENE_CLASSES, DigitScenes
+from mtlkit.data.transforms import augment
+
+__all__ = [
+    "SCENE_CLASSES",
+    "SOURCES",
+    "Batch",
+    "CocoFolder",
+    "DataError",
+    "DigitScenes",
+    "DownloadError",
+    "Loader",
+    "OxfordPets",
+    "Photos",
+    "Sample",
+    "VocFolder",
+    "augment",
+    "collate",
+    "data_folder",
+    "export",
+]

@@ -1,0 +1,183 @@
+"""Explicit, resumable, checked downloads: `mtlkit data list`, `mtlkit data get NAME`."""
+
+import hashlib
+import os
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pooch
+import requests
+from torchvision.datasets import OxfordIIITPet
+from torchvision.datasets.voc import DATASET_YEAR_DICT
+from tqdm import tqdm
+
+
+class DownloadError(RuntimeError):
+    """A download cannot be finished; the message says what is kept and how to go on."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One file to download: its address and a checksum, `md5:...` or `sha256:...`, where its bytes are fixed."""
+
+    url: str
+    checksum: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that can be downloaded.
+
+    Attributes:
+        about: what it is, its size and its licence.
+        archives: what is fetched and unpacked.
+        folder: where below the data folder it goes.
+        content: glob below the folder and SHA-256 over its files, where the archive's own bytes are not fixed.
+    """
+
+    about: str
+    archives: tuple[Archive, ...]
+    folder: str
+    content: tuple[str, str] | None = None
+
+
+_VOC = DATASET_YEAR_DICT["2007"], DATASET_YEAR_DICT["2007-test"]
+_BCCD = "d272fb14cdff6e473fafeeeba32aba5f560e9e43"
+SOURCES = {
+    "pets": Source(
+        "Oxford-IIIT Pet: 7,349 photographs, 37 breeds, head boxes for half; 810 MB; CC BY-SA 4.0",
+        tuple(Archive(url, f"md5:{md5}") for url, md5 in OxfordIIITPet._RESOURCES),
+        "oxford-iiit-pet",
+    ),
+    "bccd": Source(
+        "BCCD: 364 microscope images of blood cells with boxes of 3 kinds; 8 MB; MIT",
+        (Archive(f"https://codeload.github.com/Shenggan/BCCD_Dataset/zip/{_BCCD}"),),
+        "bccd",
+        ("**/BCCD/JPEGImages/*.jpg", "010366f089377a7091ed222dfb34e6501f69398f69028878721cc3d6432f11dc"),
+    ),
+    "voc2007": Source(
+        "Pascal VOC 2007: 9,963 photographs with boxes of 20 kinds; 870 MB; Flickr terms of use",
+        tuple(Archive(year["url"], f"md5:{year['md5']}") for year in _VOC),
+        "voc2007",
+    ),
+}
+
+
+def data_folder() -> Path:
+    """Return where data goes: `$MTLKIT_DATA`, or `data/` beside the package."""
+    return Path(os.environ.get("MTLKIT_DATA") or Path(__file__).parents[2] / "data")
+
+
+def get(name: str, folder: str | Path | None = None, *, sources: dict[str, Source] = SOURCES) -> Path:
+    """Download a data set, check it, unpack it, and return its folder. What is already there is not fetched again.
+
+    Args:
+        name: one of `SOURCES`.
+        folder: data folder; `data_folder()` if not given.
+        sources: what can be had.
+
+    Raises:
+        DownloadError: if the name is unknown, the network or the disk fails, a checksum differs, or an archive holds a
+            path outside its folder. What was fetched so far is kept, and the next call goes on from there.
+    """
+    if name not in sources:
+        raise DownloadError(f"unknown data set {name!r}: expected one of {', '.join(sources)}")
+    source, target = sources[name], Path(folder or data_folder()) / sources[name].folder
+    try:
+        (target / ".archives").mkdir(parents=True, exist_ok=True)
+        for archive in source.archives:
+            unpack(_fetch(archive, target / ".archives"), target)
+        if source.content is not None and content_hash(target, source.content[0]) != source.content[1]:
+            raise DownloadError(f"the files in {target} are not the ones expected; delete that folder and try again")
+        shutil.rmtree(target / ".archives")
+    except OSError as error:
+        raise DownloadError(
+            f"cannot write to {target}: {error.strerror or error}; free some space and try again"
+        ) from error
+    return target
+
+
+def _fetch(archive: Archive, folder: Path) -> Path:
+    name = archive.url.rsplit("/", 1)[1]
+    try:
+        return Path(
+            pooch.retrieve(archive.url, archive.checksum, fname=name, path=folder, downloader=_resume(folder / name))
+        )
+    except requests.RequestException as error:
+        raise DownloadError(
+            f"cannot reach {archive.url} ({type(error).__name__}). Are you online? What has arrived is kept: the same "
+            "command goes on from there. Without a network, the data set 'scenes' needs no download"
+        ) from error
+    except ValueError as error:  # pooch's word for a wrong checksum
+        (folder / f"{name}.partial").unlink(missing_ok=True)
+        raise DownloadError(f"{archive.url} does not have the checksum {archive.checksum}: try again later") from error
+
+
+def _resume(file: Path) -> Callable[[str, Any, Any], None]:
+    """Return a downloader for pooch that keeps what has arrived in `file.partial` and asks only for the rest."""
+    partial = file.with_name(f"{file.name}.partial")
+
+    def download(url: str, output: str, _: Any) -> None:
+        have = partial.stat().st_size if partial.exists() else 0
+        with requests.get(url, stream=True, timeout=30, headers={"Range": f"bytes={have}-"} if have else {}) as reply:
+            if reply.status_code != 416:  # 416: nothing is left to send
+                reply.raise_for_status()
+                have = have if reply.status_code == 206 else 0
+                total = have + int(reply.headers.get("Content-Length", 0))
+                with (
+                    partial.open("ab" if have else "wb") as part,
+                    tqdm(desc=file.name, total=total or None, initial=have, unit="B", unit_scale=True) as bar,
+                ):
+                    for chunk in reply.iter_content(1 << 16):
+                        bar.update(part.write(chunk))
+                if total and partial.stat().st_size < total:
+                    raise requests.ConnectionError(f"{partial.stat().st_size} of {total} bytes arrived")
+        partial.replace(output)
+
+    return download
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack the plain files of a .zip or .tar below `target`; links and special files are left out.
+
+    Raises:
+        DownloadError: if a member's path leads out of `target` or the archive is damaged. Nothing is unpacked then.
+    """
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as zip_file:
+                files = {info.filename: info for info in zip_file.infolist() if not info.is_dir()}
+                _copy_all(archive, target, files, zip_file.open)
+        else:
+            with tarfile.open(archive) as tar_file:
+                members = {member.name: member for member in tar_file if member.isreg()}
+                _copy_all(archive, target, members, tar_file.extractfile)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        raise DownloadError(f"{archive} is damaged ({error}): delete it and try again") from error
+
+
+def _copy_all(archive: Path, target: Path, members: dict[str, Any], open_member: Callable[[Any], Any]) -> None:
+    for name in members:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
+            raise DownloadError(
+                f"{archive} holds the path {name!r}, which leads out of {target}: do not trust this file"
+            )
+    for name, member in members.items():
+        file = target / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open_member(member) as source, file.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
+
+
+def content_hash(folder: Path, pattern: str) -> str:
+    """Return the SHA-256 over names and bytes of the files that match, in the order of their names."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob(pattern), key=lambda path: path.name):
+        digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
