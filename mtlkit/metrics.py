@@ -1,0 +1,125 @@
+"""Scores: accuracy, and COCO average precision by a well-kept evaluator."""
+
+import contextlib
+import io
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from mtlkit.data import Batch
+from mtlkit.model import Detections
+
+MAX_DETECTIONS = 100
+
+
+class Accuracy:
+    """Share of labelled samples whose largest logit is at their label."""
+
+    def __init__(self) -> None:
+        self.right = self.seen = 0
+
+    def update(self, logits: Tensor, batch: Batch) -> None:
+        """Add a batch: `logits [B, classes]`."""
+        labelled = batch["label"] >= 0
+        self.right += int((logits.argmax(1) == batch["label"])[labelled].sum())
+        self.seen += int(labelled.sum())
+
+    def compute(self) -> dict[str, float]:
+        """Return `{"accuracy": ...}` in 0..1; NaN if no sample had a label."""
+        return {"accuracy": self.right / self.seen if self.seen else float("nan")}
+
+
+def find_objects(
+    output: Detections, *, score_threshold: float = 0.01, iou_threshold: float = 0.5, most: int = MAX_DETECTIONS
+) -> list[dict[str, Tensor]]:
+    """Turn dense predictions into objects: best-scoring cells first, duplicates removed class by class.
+
+    Returns:
+        For each image `{"boxes": [N, 4] xyxy pixels, "scores": [N] in 0..1, "labels": int64 [N]}`, N at most `most`,
+        sorted by score.
+    """
+    scores, classes_by_cell = output.logits.float().flatten(1).sigmoid().topk(min(3 * most, output.logits[0].numel()))
+    cells = output.boxes.shape[-2] * output.boxes.shape[-1]
+    boxes = output.boxes.flatten(2).mT.gather(1, (classes_by_cell % cells)[:, :, None].expand(-1, -1, 4))
+    labels = classes_by_cell // cells
+    found = []
+    for box, score, label in zip(boxes, scores, labels, strict=True):
+        likely = score > score_threshold
+        box, score, label = box[likely], score[likely], label[likely]
+        keep = batched_nms(box, score, label, iou_threshold)[:most]
+        found.append({"boxes": box[keep], "scores": score[keep], "labels": label[keep]})
+    return found
+
+
+class AveragePrecision:
+    """COCO average precision: `ap` over IoU 0.50:0.95, and `ap50`, at most 100 detections an image."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = classes
+        self.truth: list[dict] = []
+        self.found: list[list[float]] = []
+        self.images: list[int] = []
+        self.seen = 0
+
+    def update(self, output: Detections, batch: Batch) -> None:
+        """Add a batch of dense predictions."""
+        self.add(find_objects(output), batch)
+
+    def add(self, found: Sequence[dict[str, Tensor]], batch: Batch) -> None:
+        """Add the objects found in a batch, in the form of `find_objects`; images with missing boxes are left out."""
+        size = batch["image"].shape[-2:]
+        for objects, boxes, labels, known in zip(
+            found, batch["boxes"].cpu(), batch["box_labels"].cpu(), batch["has_boxes"], strict=True
+        ):
+            self.seen += 1
+            if not known:
+                continue
+            self.images.append(self.seen)
+            for box, label in zip(boxes.tolist(), labels.tolist(), strict=True):
+                if label >= 0:
+                    x, y, width, height = box[0], box[1], box[2] - box[0], box[3] - box[1]
+                    self.truth.append(
+                        {
+                            "id": len(self.truth) + 1,  # the evaluator takes 0 for "no match"
+                            "image_id": self.seen,
+                            "category_id": label,
+                            "bbox": [x, y, width, height],
+                            "area": width * height,
+                            "iscrowd": 0,
+                        }
+                    )
+            corners = objects["boxes"].cpu().clamp(min=torch.zeros(4), max=torch.tensor([size[1], size[0]] * 2))
+            xywh = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1)
+            rows = torch.cat([xywh, objects["scores"].cpu()[:, None], objects["labels"].cpu()[:, None]], 1)
+            self.found.extend([self.seen, *row] for row in rows.tolist())
+
+    def ground_truth(self) -> dict:
+        """Return the true boxes as a COCO data set."""
+        return {
+            "images": [{"id": image} for image in self.images],
+            "categories": [{"id": k, "name": name} for k, name in enumerate(self.classes)],
+            "annotations": self.truth,
+        }
+
+    def detections(self) -> list[dict]:
+        """Return the objects found as COCO results."""
+        return [
+            {"image_id": int(image), "bbox": xywh, "score": score, "category_id": int(label)}
+            for image, *xywh, score, label in self.found
+        ]
+
+    def compute(self) -> dict[str, float]:
+        """Return `{"ap": ..., "ap50": ...}` in 0..1; NaN if there was no true box."""
+        if not self.truth:
+            return {"ap": float("nan"), "ap50": float("nan")}
+        if not self.found:
+            return {"ap": 0.0, "ap50": 0.0}
+        from faster_coco_eval import COCO, COCOeval_faster  # here: it is slow to import
+
+        with contextlib.redirect_stdout(io.StringIO()):
+            truth = COCO(self.ground_truth())
+            evaluator = COCOeval_faster(truth, truth.loadRes(self.detections()), "bbox")
+            evaluator.run()
+        return {"ap": float(evaluator.stats[0]), "ap50": float(evaluator.stats[1])}

@@ -1,0 +1,164 @@
+"""Encoders, heads, and the model in which several heads share one encoder."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet18
+from torchvision.models.feature_extraction import create_feature_extractor
+from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
+
+
+class SharedEncoderModel(nn.Module):
+    """h = encoder(x; W_0), shared by all tasks; ŷ_i = head_i(h; W_i), one head a task.
+
+    Args:
+        encoder: from the input to shared features.
+        heads: task name → module from the shared features to that task's output.
+    """
+
+    def __init__(self, encoder: nn.Module, heads: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.heads = nn.ModuleDict(heads)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Return task name → output."""
+        features = self.encoder(x)
+        return {name: head(features) for name, head in self.heads.items()}
+
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield W_0, the parameters that every task trains."""
+        return self.encoder.parameters()
+
+    def task_parameters(self, name: str) -> Iterator[nn.Parameter]:
+        """Yield W_i, the parameters that only the task `name` trains."""
+        return self.heads[name].parameters()
+
+
+class Normalize(nn.Module):
+    """Subtract the mean and divide by the standard deviation of each channel; both travel with the weights."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: float | list[float] = 0.5, std: float | list[float] = 0.25) -> None:
+        super().__init__()
+        for name, value in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.as_tensor(value).expand(3).reshape(3, 1, 1).clone())
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map images in 0..1 to channels of about zero mean and unit variance."""
+        return (image - self.mean) / self.std
+
+
+class ConvEncoder(nn.Module):
+    """A small convolutional encoder: `[B, 3, H, W]` in 0..1 → `[B, channels, H/8, W/8]`.
+
+    Args:
+        widths: channels at strides 2, 4 and 8; the last is `channels`.
+        blocks: residual blocks of two 3x3 convolutions at stride 8.
+    """
+
+    stride = 8
+
+    def __init__(self, widths: tuple[int, int, int] = (16, 32, 64), blocks: int = 2) -> None:
+        super().__init__()
+        a, b, self.channels = widths
+        self.layers = nn.Sequential(
+            Normalize(),
+            Conv2dNormActivation(3, a, stride=2),
+            Conv2dNormActivation(a, b, stride=2),
+            Conv2dNormActivation(b, b),
+            Conv2dNormActivation(b, self.channels, stride=2),
+            *(ResidualBlock(self.channels) for _ in range(blocks)),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the shared feature map."""
+        return self.layers(image)
+
+
+class ResidualBlock(nn.Module):
+    """x + two convolutions of x (He et al., "Deep residual learning", CVPR 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            Conv2dNormActivation(channels, channels),
+            Conv2dNormActivation(channels, channels, activation_layer=None),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of the shape of `x`."""
+        return torch.relu(x + self.layers(x))
+
+
+class ResNetEncoder(nn.Module):
+    """torchvision's ResNet-18 for photographs: `[B, 3, H, W]` in 0..1 → `[B, channels, H/8, W/8]`.
+
+    A feature pyramid (Lin et al., CVPR 2017) adds what strides 16 and 32 have seen to the map of stride 8.
+
+    Args:
+        channels: of the shared feature map.
+        weights: as in `torchvision.models.resnet18`; `None` starts from scratch and needs no network.
+    """
+
+    stride = 8
+
+    def __init__(self, channels: int = 128, weights: str | None = None) -> None:
+        super().__init__()
+        self.channels = channels
+        self.normalize = Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # of ImageNet
+        self.body = create_feature_extractor(resnet18(weights=weights), {f"layer{k}": f"{2**k * 2}" for k in (2, 3, 4)})
+        self.pyramid = FeaturePyramidNetwork([128, 256, 512], channels)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the shared feature map."""
+        return self.pyramid(self.body(self.normalize(image)))["8"]
+
+
+class ClassificationHead(nn.Module):
+    """Global average pooling, one hidden layer, logits: `[B, C, H, W]` → `[B, classes]`."""
+
+    def __init__(self, channels: int, classes: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, classes)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits `[B, classes]`."""
+        return self.layers(features)
+
+
+class Detections(NamedTuple):
+    """What a detection head says of every cell of a feature map."""
+
+    logits: Tensor  # [B, classes, H, W]
+    boxes: Tensor  # [B, 4, H, W], xyxy in pixels of the input
+
+
+class DetectionHead(nn.Module):
+    """Anchor-free detector: each cell of the feature map says what is centred there and how far it reaches.
+
+    A convolution gives, for each cell, one logit a class and the logarithm of the distances from the cell's centre
+    to the left, top, right and bottom side, in strides (Tian et al., "FCOS", ICCV 2019, section 3.1).
+    """
+
+    def __init__(self, channels: int, classes: int, stride: int = 8, hidden: int = 64) -> None:
+        super().__init__()
+        self.classes, self.stride = classes, stride
+        last = nn.Conv2d(hidden, classes + 4, 1)
+        # begin with "nothing here", for most cells are empty, and with boxes of three strides
+        last.bias = nn.Parameter(torch.tensor([-4.0] * classes + [0.4] * 4))
+        self.layers = nn.Sequential(Conv2dNormActivation(channels, hidden), last)
+
+    def forward(self, features: Tensor) -> Detections:
+        """Return logits and boxes of every cell."""
+        logits, distances = self.layers(features).split((self.classes, 4), 1)
+        y, x = (torch.arange(side, device=features.device) + 0.5 for side in features.shape[-2:])
+        centre = torch.stack(torch.meshgrid(x, y, indexing="xy"))  # (2, H, W), in strides
+        left_top, right_bottom = distances.float().clamp(-6, 6).exp().split(2, 1)
+        return Detections(logits, self.stride * torch.cat([centre - left_top, centre + right_bottom], 1))

@@ -1,0 +1,49 @@
+"""A task: a name, a loss, a metric, which way is better."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from mtlkit.data import Batch
+from mtlkit.losses import classification_loss, detection_loss
+from mtlkit.metrics import Accuracy, AveragePrecision
+
+
+class Metric(Protocol):
+    """Collects outputs batch by batch and gives scores at the end."""
+
+    def update(self, output: Any, batch: Batch) -> None:
+        """Add a batch."""
+
+    def compute(self) -> dict[str, float]:
+        """Return score name → value."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing the model learns.
+
+    Attributes:
+        name: also names the model's head and the loss.
+        loss: from the head's output and the batch to a scalar; 0 with a graph where no sample has a target.
+        metric: makes an empty metric.
+        score: which of the metric's scores stands for the task.
+        higher_is_better: whether a larger score is better.
+    """
+
+    name: str
+    loss: Callable[[Any, Batch], Tensor]
+    metric: Callable[[], Metric]
+    score: str
+    higher_is_better: bool = True
+
+
+def classification_and_detection(box_classes: Sequence[str]) -> tuple[Task, Task]:
+    """Return the tasks of the course's case: what is the image, and what is where in it."""
+    return (
+        Task("classify", classification_loss, Accuracy, "accuracy"),
+        Task("detect", detection_loss, partial(AveragePrecision, box_classes), "ap"),
+    )

@@ -1,0 +1,114 @@
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from torchvision.ops import box_iou
+
+from mtlkit.data import collate
+from mtlkit.losses import classification_loss, detection_loss, paired_iou, responsible_cells
+from mtlkit.model import Detections
+
+
+def batch_of(*box_lists, size=64, labels=None):
+    """Make a batch of black images; `None` in place of a list of (x0, y0, x1, y1, class) means boxes are missing."""
+    samples = []
+    for k, boxes in enumerate(box_lists):
+        sample = {"image": torch.zeros(3, size, size)}
+        if boxes is not None:
+            table = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 5)
+            sample |= {"boxes": table[:, :4], "box_labels": table[:, 4].long()}
+        if labels is not None and labels[k] is not None:
+            sample["label"] = torch.tensor(labels[k])
+        samples.append(sample)
+    return collate(samples)
+
+
+def dense(batch, classes=3, fill=-8.0):
+    """Make predictions that say "nothing here" everywhere, with gradients."""
+    n, cells = len(batch["image"]), batch["image"].shape[-1] // 8
+    logits = torch.full((n, classes, cells, cells), fill, requires_grad=True)
+    boxes = torch.tensor([8.0, 8.0, 24.0, 24.0]).reshape(1, 4, 1, 1).expand(n, 4, cells, cells).clone()
+    return Detections(logits, boxes.requires_grad_())
+
+
+def test_classification_loss_is_the_mean_over_labelled_samples():
+    logits = torch.randn(4, 5)
+    batch = {"label": torch.tensor([2, -1, 0, -1])}
+    expected = cross_entropy(logits[[0, 2]], torch.tensor([2, 0]))
+    assert torch.isclose(classification_loss(logits, batch), expected)
+
+
+def test_no_label_in_a_batch_costs_zero_with_a_graph():
+    logits = torch.randn(3, 5, requires_grad=True)
+    loss = classification_loss(logits, {"label": torch.full((3,), -1)})
+    loss.backward()
+    assert loss == 0 and torch.equal(logits.grad, torch.zeros(3, 5))
+
+    batch = batch_of(None, None)
+    output = dense(batch)
+    loss = detection_loss(output, batch)
+    loss.backward()
+    assert loss == 0 and output.logits.grad.abs().sum() == 0 and output.boxes.grad.abs().sum() == 0
+
+
+def test_an_image_without_boxes_pays_for_what_it_claims_and_one_with_missing_boxes_does_not():
+    claims = lambda batch: dense(batch, fill=3.0)  # noqa: E731
+    empty, missing = batch_of([]), batch_of(None)
+    assert detection_loss(claims(empty), empty) > 1
+    assert detection_loss(claims(missing), missing) == 0
+
+
+def test_a_missing_sample_leaves_the_gradient_of_the_others_alone():
+    boxes = [(8, 8, 24, 24, 1)]
+    one, two = batch_of(boxes), batch_of(boxes, None)
+    output_one, output_two = dense(one, fill=0.5), dense(two, fill=0.5)
+    detection_loss(output_one, one).backward()
+    detection_loss(output_two, two).backward()
+    assert torch.allclose(output_one.logits.grad[0], output_two.logits.grad[0])
+    assert output_two.logits.grad[1].abs().sum() == 0
+
+
+def test_perfect_boxes_cost_nothing_and_better_boxes_cost_less():
+    batch = batch_of([(8, 8, 24, 24, 1)])
+    right = dense(batch)
+    wrong = Detections(right.logits, right.boxes + 3)
+    box_only = lambda output: detection_loss(output, batch, box_weight=1) - detection_loss(output, batch, box_weight=0)  # noqa: E731
+    assert abs(box_only(right)) < 1e-5
+    assert box_only(wrong) > 0.3
+
+
+def test_the_class_target_is_higher_where_the_box_is_better():
+    """At the target the gradient vanishes: the best score for a good box is above that for a poor one."""
+    batch = batch_of([(8, 8, 24, 24, 1)])
+    best = {}
+    for shift in (0.0, 4.0):
+        output = dense(batch)
+        scores = torch.linspace(0.05, 0.999, 100)
+        losses = []
+        for score in scores:
+            logits = output.logits.detach().clone()
+            logits[0, 1, 1:3, 1:3] = torch.logit(score)
+            losses.append(detection_loss(Detections(logits, output.boxes + shift), batch, box_weight=0))
+        best[shift] = scores[torch.stack(losses).argmin()]
+    assert best[0.0] > 0.97
+    assert best[4.0] < 0.8
+
+
+def test_four_cells_answer_for_a_box_and_the_nearest_box_wins():
+    batch = batch_of([(8, 8, 24, 24, 1), (40, 8, 56, 24, 2)])
+    owner, responsible = responsible_cells(batch, torch.Size((8, 8)))
+    grid = torch.where(responsible, owner, -1).reshape(8, 8)
+    assert (grid >= 0).sum() == 8
+    assert (grid[1:3, 1:3] == 0).all() and (grid[1:3, 5:7] == 1).all()
+
+
+def test_two_boxes_close_together_each_keep_a_cell():
+    batch = batch_of([(0, 0, 16, 16, 0), (9, 0, 25, 16, 1)])
+    owner, responsible = responsible_cells(batch, torch.Size((8, 8)))
+    assert set(owner[responsible].tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_paired_iou_is_the_diagonal_of_all_pairs(n):
+    corner = torch.rand(2, n, 2) * 10
+    a, b = torch.cat([corner, corner + 1 + torch.rand(2, n, 2) * 10], 2)
+    assert torch.allclose(paired_iou(a, b), box_iou(a, b).diagonal())
