@@ -1,0 +1,173 @@
+import errno
+import json
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mtlkit import checkpoints
+from mtlkit.checkpoints import CheckpointError, load_checkpoint, read_checkpoint, save_checkpoint
+from mtlkit.data import DigitScenes
+from mtlkit.recipe import Case, Recipe
+from mtlkit.training import Progress, train
+
+RECIPE = Recipe(batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return DigitScenes("train", 40)
+
+
+def parts(case):
+    return {name: getattr(case, name) for name in ("model", "average", "optimizer", "weighting", "loader")}
+
+
+def steps(case, total, after=None):
+    case_parts = (case.model, case.tasks, case.loader, case.weighting, case.optimizer)
+    return list(train(*case_parts, average=case.average, steps=total, device="cpu", after=after))
+
+
+@pytest.fixture
+def saved(tmp_path, scenes):
+    case = Case(RECIPE, {"classify": 0.5}, scenes)
+    file = tmp_path / "run" / "checkpoint.safetensors"
+    save_checkpoint(file, Progress(3, 1.5), {"size": 64}, **parts(case))
+    return file
+
+
+@pytest.mark.parametrize("stop", [1, 5, 6])
+def test_resume_continues_bit_for_bit(tmp_path, scenes, stop):
+    """40 scenes in batches of 8 are 5 steps an epoch: stop inside, at the end and after the first."""
+    whole = Case(RECIPE, {"classify": 0.5}, scenes)
+    steps(whole, 8)
+
+    first = Case(RECIPE, {"classify": 0.5}, scenes)
+    for record in train(
+        *(getattr(first, n) for n in ("model", "tasks", "loader", "weighting", "optimizer")),
+        average=first.average,
+        steps=8,
+        device="cpu",
+    ):
+        if record.step == stop:
+            save_checkpoint(tmp_path / "c", record, {}, **parts(first))
+            break
+    torch.rand(7)
+    second = Case(Recipe(batch_size=8, seed=9), None, scenes)
+    second.loader.seed = 0
+    progress = load_checkpoint(tmp_path / "c", **parts(second))
+    records = steps(second, 8, after=progress)
+    assert records[0].step == stop + 1
+    for one, two in ((whole.model, second.model), (whole.average, second.average)):
+        for name, tensor in one.state_dict().items():
+            assert torch.equal(tensor, two.state_dict()[name]), name
+    assert second.weighting.weights == {"classify": 0.5, "detect": 1.0}
+
+
+def test_progress_config_and_random_stream_come_back(saved, scenes):
+    expected = torch.rand(3)
+    torch.manual_seed(99)
+    about = load_checkpoint(saved, **parts(Case(RECIPE, None, scenes)))
+    assert (about.step, about.seconds, about.config) == (3, 1.5, {"size": 64})
+    assert read_checkpoint(saved) == about
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_weights_are_readable_by_anybody(saved, scenes):
+    tensors = load_file(saved)
+    state = Case(RECIPE, None, scenes).model.state_dict()
+    assert all(torch.equal(tensors[f"model.{name}"], tensor) for name, tensor in state.items())
+
+
+@pytest.mark.parametrize("length", [0, 5, 100, 5000, -1])
+def test_a_corrupt_checkpoint_is_named(saved, length):
+    saved.write_bytes(saved.read_bytes()[:length])
+    with pytest.raises(CheckpointError, match=r"checkpoint.safetensors is not a whole"):
+        load_checkpoint(saved)
+
+
+def test_a_foreign_file_is_named_and_never_unpickled(tmp_path, scenes):
+    class Bomb:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "exploded"),))
+
+    foreign = tmp_path / "model.pt"
+    foreign.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(CheckpointError, match=r"model.pt is not"):
+        load_checkpoint(foreign)
+    torch.save({"weight": torch.ones(2)}, foreign)
+    with pytest.raises(CheckpointError, match=r"model.pt is not"):
+        load_checkpoint(foreign)
+    assert not (tmp_path / "exploded").exists()
+    save_file({"weight": torch.ones(2)}, foreign)
+    with pytest.raises(CheckpointError, match="not written by this mtlkit"):
+        load_checkpoint(foreign)
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        load_checkpoint(tmp_path / "absent")
+
+
+def test_a_checkpoint_of_another_model_is_refused(saved, scenes):
+    other = Recipe(encoder="resnet18").model(5, 10)
+    with pytest.raises(CheckpointError, match="does not fit this model"):
+        load_checkpoint(saved, model=other)
+    with pytest.raises(CheckpointError, match=r"has no 'teacher'; it has model, average"):
+        load_checkpoint(saved, teacher=other)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_when_the_disk_is_full_the_last_checkpoint_stays_whole(saved, scenes, monkeypatch, code):
+    before = saved.read_bytes()
+
+    def full(_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(checkpoints.os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"the checkpoint from before is whole"):
+        save_checkpoint(saved, Progress(4, 2.0), {}, **parts(Case(RECIPE, None, scenes)))
+    assert saved.read_bytes() == before
+    assert [file.name for file in saved.parent.iterdir()] == [saved.name]
+
+
+def test_no_space_left_for_real(tmp_path, scenes):
+    """A process that may write 100 kB at most runs into the limit in the middle of the file."""
+    import subprocess
+    import sys
+
+    code = f"""
+import resource, signal
+from mtlkit.checkpoints import save_checkpoint, CheckpointError
+from mtlkit.recipe import Recipe
+from mtlkit.training import Progress
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    save_checkpoint({str(tmp_path / "c")!r}, Progress(1, 1.0), {{}}, model=Recipe().model(5, 10))
+except CheckpointError as error:
+    print(error)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "cannot write" in said and not list(tmp_path.iterdir())
+
+
+def test_the_state_of_anything_survives_the_round_trip(tmp_path):
+    state = {
+        "a": [1, 2.5, None, True, "x"],
+        7: {"deep": torch.arange(3)},
+        "empty": {},
+        "bf16": torch.ones(2).bfloat16(),
+    }
+
+    class Thing:
+        def state_dict(self):
+            return state
+
+        def load_state_dict(self, loaded):
+            self.loaded = loaded
+
+    thing = Thing()
+    save_checkpoint(tmp_path / "c", Progress(), {}, thing=thing)
+    load_checkpoint(tmp_path / "c", thing=thing)
+    assert torch.equal(thing.loaded[7]["deep"], torch.arange(3)) and thing.loaded["bf16"].dtype == torch.bfloat16
+    assert json.dumps(thing.loaded["a"]) == json.dumps(state["a"]) and thing.loaded["empty"] == {}
