@@ -1,0 +1,300 @@
+"""The command line: `mtlkit train | evaluate | data | bench | figures`."""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mtlkit import __version__
+
+CHECKPOINT = "checkpoint.safetensors"
+SAVE_EVERY = 30.0  # seconds
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status: 0, 1 for an error said in words, 2 for wrong usage, 130 for Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    from mtlkit.checkpoints import CheckpointError
+    from mtlkit.data import DataError, DownloadError
+    from mtlkit.training import TrainingError
+
+    try:
+        return options.run(options)
+    except (CheckpointError, DataError, DownloadError, TrainingError, ValueError) as error:
+        print(f"mtlkit: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nmtlkit: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("mtlkit", description="Learn multi-task learning by steering it.")
+    parser.add_argument("--version", action="version", version=f"mtlkit {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train classification + detection and print the scores")
+    _add_data_options(train, "scenes")
+    train.add_argument("--seconds", type=_positive, help="train for so many seconds (default: 60)")
+    train.add_argument("--epochs", type=_positive, help="train for so many passes over the data")
+    train.add_argument("--steps", type=int, help="train for so many steps")
+    train.add_argument(
+        "--weights", type=_weights, help="loss weights, e.g. classify=1,detect=1 (default: classify=0.2,detect=1)"
+    )
+    train.add_argument("--encoder", choices=("conv", "resnet18"), help="default: conv; resnet18 for pets")
+    train.add_argument("--size", type=int, help="side of the images in pixels")
+    train.add_argument("--batch-size", type=int, help="images in a batch")
+    train.add_argument("--seed", type=int, default=0, help="of data, initialisation and order")
+    train.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    train.add_argument(
+        "--out", type=Path, help=f"folder for {CHECKPOINT}, written every {SAVE_EVERY:.0f} s and at the end"
+    )
+    train.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    train.add_argument("--picture", type=Path, help="draw test images with boxes and the loss curves into this file")
+    _add_run_options(train)
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("evaluate", help="score a checkpoint on test data")
+    evaluate.add_argument("checkpoint", type=Path)
+    _add_data_options(evaluate, None)
+    _add_run_options(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+
+    data = commands.add_parser("data", help="list, download or export data sets").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    data.add_parser("list", help="what there is").set_defaults(run=_data_list)
+    get = data.add_parser("get", help="download, check and unpack")
+    get.add_argument("name")
+    get.add_argument("--folder", type=Path, help="data folder (default: data/, or $MTLKIT_DATA)")
+    get.set_defaults(run=_data_get)
+    export = data.add_parser("export", help="write scenes to disk in a known layout")
+    export.add_argument("folder", type=Path)
+    export.add_argument("--layout", choices=("coco", "voc", "imagefolder"), default="coco")
+    export.add_argument("--split", choices=("train", "val", "test"), default="train")
+    export.add_argument("--n", type=int, default=100, help="number of scenes")
+    export.add_argument("--size", type=int, default=64)
+    export.add_argument("--seed", type=int, default=0)
+    export.add_argument("--scene-class", default="texture")
+    export.set_defaults(run=_data_export)
+
+    bench = commands.add_parser("bench", help="measure, side by side in one run")
+    bench.add_argument("what", choices=("quality", "sharing", "photos", "import", "data"))
+    bench.add_argument("--seconds", type=_positive, default=60.0, help="training budget of each contestant")
+    bench.add_argument("--photos", type=Path, help="folder with oxford-iiit-pet/ and bccd/, for 'photos'")
+    bench.set_defaults(run=_bench)
+
+    figures = commands.add_parser("figures", help="draw every picture of the README again")
+    figures.add_argument("--folder", type=Path, default=Path("figures"))
+    figures.set_defaults(run=_figures)
+    return parser
+
+
+def _add_data_options(parser: argparse.ArgumentParser, default: str | None) -> None:
+    parser.add_argument("--data", default=default, help="scenes, pets, pets:FOLDER, voc:FOLDER or coco:FOLDER")
+    parser.add_argument("--scene-class", choices=("texture", "count", "random"), help="what a scene's label says")
+    parser.add_argument("--image-class", help="for voc and coco: largest or contains:NAME")
+    parser.add_argument("--repair", action="store_true", default=None, help="cut or leave out wrong boxes")
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+
+def _positive(text: str) -> float:
+    if not 0 < float(text) < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return float(text)
+
+
+def _weights(text: str) -> dict[str, float]:
+    try:
+        return {name: float(value) for name, value in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected task=weight,task=weight, got {text!r}") from None
+
+
+def _train(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from mtlkit.checkpoints import load_checkpoint, save_checkpoint
+    from mtlkit.recipe import Case, Recipe
+    from mtlkit.training import evaluate, train
+
+    file = _writable(options.out) / CHECKPOINT if options.out else None
+    if options.resume and file is None:
+        raise ValueError("--resume needs --out: the folder that holds the checkpoint")
+    recipe = Recipe.for_data(
+        options.data,
+        size=options.size,
+        encoder=options.encoder,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        scene_class=options.scene_class,
+        image_class=options.image_class,
+        repair=options.repair,
+    )
+    case = Case(recipe, options.weights)
+    parts: dict[str, Any] = {
+        name: getattr(case, name) for name in ("model", "average", "optimizer", "weighting", "loader")
+    }
+    before = load_checkpoint(file, **parts) if options.resume and file else None
+    limits = _limits(options, case.loader.batches_per_epoch)
+    parameters = sum(p.numel() for p in case.model.parameters())
+    print(
+        f"{len(case.train_set)} images of {recipe.size} px, {len(case.train_set.classes)} image classes "
+        f"({case.train_set.label_origin}), {len(case.train_set.box_classes)} box classes; {parameters:,} parameters"
+    )
+    config = asdict(recipe) | {"classes": case.train_set.classes, "box_classes": case.train_set.box_classes}
+
+    records, saved = [], time.monotonic()
+    bar = tqdm(
+        total=limits.get("steps") or limits["seconds"],
+        unit="step" if "steps" in limits else "s",
+        disable=None,
+        bar_format="{percentage:3.0f}%|{bar:30}| {n:.0f}/{total:.0f} {unit} {postfix}",
+    )
+    try:
+        for record in train(
+            case.model,
+            case.tasks,
+            case.loader,
+            case.weighting,
+            case.optimizer,
+            average=case.average,
+            device=options.device,
+            precision=options.precision,
+            after=before,
+            **limits,
+        ):
+            records.append(record)
+            bar.n = min(record.step if "steps" in limits else record.seconds, bar.total)
+            if record.step % 20 == 0:
+                bar.set_postfix_str(" ".join(f"{name} {loss:.3f}" for name, loss in record.losses.items()))
+            if file and time.monotonic() - saved > SAVE_EVERY:
+                save_checkpoint(file, record, config, **parts)
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        bar.close()
+        if file and records:
+            save_checkpoint(file, records[-1], config, **parts)
+            print(f"\nstopped after step {records[-1].step}; go on with --resume --out {options.out}", file=sys.stderr)
+        raise
+    bar.close()
+    if not records:
+        raise ValueError("the checkpoint has already come this far: give more --seconds, --epochs or --steps")
+    if file:
+        save_checkpoint(file, records[-1], config, **parts)
+
+    test_set = recipe.open("test")
+    scores = evaluate(case.average, case.tasks, test_set, device=options.device)
+    trained = records[-1].seconds - (before.seconds if before else 0)
+    report = scores | {
+        "steps": records[-1].step,
+        "seconds": round(records[-1].seconds, 2),
+        "images_per_second": round(len(records) * case.loader.batch_size / trained, 1),
+        "parameters": parameters,
+        "image_class": case.train_set.label_origin,
+    }
+    if options.picture:
+        from mtlkit import plots
+
+        plots.run(records, case.average, test_set, scores).savefig(options.picture, dpi=100)
+        print(f"drew {options.picture}")
+    _report(report, options.json)
+    return 0
+
+
+def _limits(options: argparse.Namespace, batches_per_epoch: int) -> dict[str, Any]:
+    if options.epochs:
+        return {"steps": max(1, round(options.epochs * batches_per_epoch))}
+    return {"steps": options.steps} if options.steps else {"seconds": options.seconds or 60.0}
+
+
+def _writable(folder: Path) -> Path:
+    """Make the folder and try it now, not after an hour of training."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise ValueError(f"cannot write to --out {folder}: {error.strerror}; choose another folder") from error
+
+
+def _report(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({name: None if value != value else value for name, value in report.items()}))
+        return
+    for name, value in report.items():
+        print(f"{name:<18} {value:.3f}" if isinstance(value, float) else f"{name:<18} {value}")
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from torch.optim.swa_utils import AveragedModel
+
+    from mtlkit.checkpoints import CheckpointError, load_checkpoint, read_checkpoint
+    from mtlkit.recipe import Recipe
+    from mtlkit.tasks import classification_and_detection
+    from mtlkit.training import evaluate
+
+    config = dict(read_checkpoint(options.checkpoint).config)
+    classes, box_classes = config.pop("classes"), config.pop("box_classes")
+    for name in ("data", "scene_class", "image_class", "repair"):
+        config[name] = getattr(options, name) or config[name]
+    recipe = Recipe(**config)
+    model = AveragedModel(recipe.model(len(classes), len(box_classes)))
+    load_checkpoint(options.checkpoint, average=model)
+    test_set = recipe.open("test")
+    if list(test_set.classes) != classes or list(test_set.box_classes) != box_classes:
+        raise CheckpointError(
+            f"{options.checkpoint} knows the classes {', '.join(classes)} and {', '.join(box_classes)}; this data has "
+            f"{', '.join(test_set.classes)} and {', '.join(test_set.box_classes)}"
+        )
+    _report(evaluate(model, classification_and_detection(box_classes), test_set, device=options.device), options.json)
+    return 0
+
+
+def _data_list(_: argparse.Namespace) -> int:
+    from mtlkit.data.download import SOURCES, data_folder
+
+    print("scenes   DigitScenes: made in memory from packaged MNIST digits; no download")
+    for name, source in SOURCES.items():
+        here = " (here)" if (data_folder() / source.folder).is_dir() else ""
+        print(f"{name:<8} {source.about}{here}")
+    return 0
+
+
+def _data_get(options: argparse.Namespace) -> int:
+    from mtlkit.data.download import get
+
+    print(f"ready in {get(options.name, options.folder)}")
+    return 0
+
+
+def _data_export(options: argparse.Namespace) -> int:
+    from mtlkit.data import DigitScenes, export
+
+    scenes = DigitScenes(options.split, options.n, options.size, options.seed, scene_class=options.scene_class)
+    print(f"wrote {options.n} scenes to {export(scenes, options.folder, options.layout, options.split)}")
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from mtlkit import bench
+
+    print(json.dumps(bench.run(options.what, options.seconds, options.photos)))
+    return 0
+
+
+def _figures(options: argparse.Namespace) -> int:
+    from mtlkit.figures import draw_all
+
+    for file in draw_all(options.folder):
+        print(f"drew {file}")
+    return 0

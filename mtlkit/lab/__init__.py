@@ -1,0 +1,5 @@
+"""Every live picture: widgets in which a learner changes something and sees it bend."""
+
+from mtlkit.lab.detections import DetectionExplorer
+
+__all__ = ["DetectionExplorer"]

@@ -1,0 +1,247 @@
+"""Every static picture. Each function returns a `Picture`, which shows itself in a notebook and can be saved."""
+
+import io
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor, nn
+
+from mtlkit.data import collate
+from mtlkit.metrics import find_objects
+from mtlkit.training import Record
+
+# Okabe, Ito: eight colours that people with any colour vision tell apart
+BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
+LINES = ((BLUE, "-"), (RED, "--"), (GREEN, "-."), (PINK, ":"))
+STYLE: Any = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+}
+
+
+class Picture(Figure):
+    """A figure with a text that says what it shows, for those who cannot see it."""
+
+    alt = ""
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+        buffer = io.BytesIO()
+        with rc_context(STYLE):
+            self.savefig(buffer, format="png", dpi=80)
+        png = b64encode(buffer.getvalue()).decode()
+        return {"image/png": png, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+
+
+def samples(dataset: Any, indices: Sequence[int], columns: int = 8) -> Picture:
+    """Show samples with their true boxes, box classes and image-level class."""
+    grid = -(-len(indices) // columns), columns
+    with rc_context(STYLE):
+        figure = Picture(figsize=(1.35 * columns, 1.55 * grid[0]))
+        for k, index in enumerate(indices, 1):
+            _draw_sample(figure.add_subplot(*grid, k), dataset, index)
+    figure.alt = f"{len(indices)} images, each with its class and a labelled box around every object."
+    return figure
+
+
+def rows(chosen: Mapping[str, Sequence[tuple[Any, int]]]) -> Picture:
+    """Show one row of samples, each from (data set, index), for every name in `chosen`."""
+    columns = max(map(len, chosen.values()))
+    with rc_context(STYLE):
+        figure = Picture(figsize=(1.6 * columns, 1.9 * len(chosen)))
+        for part, (name, row) in zip(figure.subfigures(len(chosen), squeeze=False)[:, 0], chosen.items(), strict=True):
+            part.suptitle(name, x=0.02, ha="left", fontsize=10, weight="bold")
+            for k, (dataset, index) in enumerate(row, 1):
+                _draw_sample(part.add_subplot(1, columns, k), dataset, index)
+    figure.alt = f"Images with classes and labelled boxes; one row each for {', '.join(chosen)}."
+    return figure
+
+
+def predictions(
+    model: nn.Module,
+    dataset: Any,
+    indices: Sequence[int],
+    *,
+    columns: int = 6,
+    score_threshold: float = 0.3,
+    iou_threshold: float = 0.5,
+) -> "Predictions":
+    """Show true boxes (orange, dashed) and predicted ones (blue, solid, class and confidence) on images.
+
+    Returns:
+        The picture, the number of predicted boxes in it, the number of true ones.
+    """
+    grid = -(-len(indices) // columns), columns
+    with rc_context(STYLE):
+        figure = Picture(figsize=(1.6 * columns, 1.75 * grid[0]))
+        tiles = [figure.add_subplot(*grid, k + 1) for k in range(len(indices))]
+        counts = draw_predictions(tiles, model, dataset, indices, score_threshold, iou_threshold)
+    figure.alt = _alt_predictions(len(indices))
+    return Predictions(figure, *counts)
+
+
+class Predictions(NamedTuple):
+    """A picture of predictions, and how many boxes it holds."""
+
+    picture: Picture
+    found: int
+    true: int
+
+
+def loss_curves(records: Sequence[Record]) -> Picture:
+    """Show each task's loss over the steps on a logarithmic axis, raw and smoothed."""
+    with rc_context(STYLE):
+        figure = Picture(figsize=(6, 3))
+        draw_losses(figure.add_subplot(), records)
+    figure.alt = _alt_losses(records)
+    return figure
+
+
+def curves(values: Mapping[str, Sequence[float]], *, xlabel: str, ylabel: str) -> Picture:
+    """Show a few curves over 1, 2, 3, ..., smoothed, on a logarithmic axis."""
+    with rc_context(STYLE):
+        figure = Picture(figsize=(6, 3))
+        axes = figure.add_subplot()
+        for (name, curve), style in zip(values.items(), LINES, strict=False):
+            _draw_curve(axes, np.arange(1, len(curve) + 1), np.array(curve), name, *style)
+        axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log")
+        axes.legend()
+    figure.alt = f"Curves of {ylabel} over {xlabel}: {', '.join(values)}."
+    return figure
+
+
+def bars(groups: Mapping[str, Mapping[str, float]], *, ylabel: str) -> Picture:
+    """Show a group of bars for each name, with the value over each bar."""
+    names = list(next(iter(groups.values())))
+    with rc_context(STYLE):
+        figure = Picture(figsize=(1.2 + 2.1 * len(groups), 3))
+        axes = figure.add_subplot()
+        for k, (name, (colour, _), hatch) in enumerate(zip(names, LINES, ("", "//", "..", "xx"), strict=False)):
+            at = np.arange(len(groups)) + (k - (len(names) - 1) / 2) * 0.27
+            drawn = axes.bar(
+                at, [scores[name] for scores in groups.values()], 0.24, color=colour, hatch=hatch, label=name
+            )
+            axes.bar_label(drawn, fmt="%.2f", fontsize=8)
+        axes.set_xticks(range(len(groups)), list(groups))
+        axes.set(ylabel=ylabel, ylim=(0, 1.1))
+        figure.legend(loc="outside upper center", ncols=len(names))
+    figure.alt = f"Bars of {', '.join(names)} for {', '.join(groups)}."
+    return figure
+
+
+def run(records: Sequence[Record], model: nn.Module, dataset: Any, scores: Mapping[str, float]) -> Picture:
+    """Show a finished run: twelve test images with predictions, loss curves, and the scores."""
+    indices = range(min(12, len(dataset)))
+    with rc_context(STYLE):
+        figure = Picture(figsize=(11, 7.2))
+        grid = figure.add_gridspec(3, 6, height_ratios=(1, 1, 1.1))
+        tiles = [figure.add_subplot(grid[k // 6, k % 6]) for k in indices]
+        draw_predictions(tiles, model, dataset, indices)
+        draw_losses(figure.add_subplot(grid[2, :4]), records)
+        table = figure.add_subplot(grid[2, 4:])
+        table.axis("off")
+        lines = [f"{name:<10}{value:.3f}" for name, value in scores.items()]
+        text = (
+            "on unseen test images\n\n"
+            + "\n".join(lines)
+            + f"\n\n{records[-1].step} steps, {records[-1].seconds:.0f} s"
+        )
+        table.text(0.1, 0.9, text, family="monospace", va="top", fontsize=11)
+        figure.suptitle("orange, dashed: true boxes    blue, solid: predicted, with class and confidence", fontsize=10)
+    figure.alt = f"{_alt_predictions(len(indices))} {_alt_losses(records)}"
+    return figure
+
+
+def draw_losses(axes: Axes, records: Sequence[Record]) -> None:
+    """Draw the losses of a run."""
+    steps = np.array([record.step for record in records])
+    losses = [record.losses for record in records]
+    for style, name in zip(LINES, losses[0], strict=False):
+        _draw_curve(axes, steps, np.array([loss[name] for loss in losses]), name, *style)
+    axes.set(xlabel="step", ylabel="loss (before weighting)", yscale="log")
+    axes.legend()
+
+
+@torch.no_grad()
+def draw_predictions(
+    tiles: Sequence[Axes],
+    model: nn.Module,
+    dataset: Any,
+    indices: Sequence[int],
+    score_threshold: float = 0.3,
+    iou_threshold: float = 0.5,
+) -> tuple[int, int]:
+    """Draw images with true and predicted boxes, one a tile; return the numbers of predicted and true boxes."""
+    batch = collate([dataset[index] for index in indices])
+    training = model.training
+    output = model.eval()(batch["image"].to(next(model.parameters()).device))
+    model.train(training)
+    guesses = output["classify"].argmax(1).tolist()
+    found = find_objects(output["detect"], score_threshold=score_threshold, iou_threshold=iou_threshold)
+    for k, (axes, objects) in enumerate(zip(tiles, found, strict=True)):
+        _show_image(axes, batch["image"][k])
+        for box in batch["boxes"][k][batch["box_labels"][k] >= 0]:
+            _draw_box(axes, box, "", ORANGE, "--")
+        for box, score, label in zip(*(objects[name].cpu() for name in ("boxes", "scores", "labels")), strict=True):
+            _draw_box(axes, box, f"{dataset.box_classes[label]} {score:.2f}".replace(" 0.", " ."), SKY, "-")
+        truth = int(batch["label"][k])
+        mark = "" if truth < 0 else " (right)" if guesses[k] == truth else f" (is {dataset.classes[truth]})"
+        axes.set_title(f"{dataset.classes[guesses[k]]}{mark}", fontsize=8)
+    return sum(len(objects["boxes"]) for objects in found), int((batch["box_labels"] >= 0).sum())
+
+
+def _draw_sample(axes: Axes, dataset: Any, index: int) -> None:
+    sample = dataset[index]
+    _show_image(axes, sample["image"])
+    for box, label in zip(sample.get("boxes", ()), sample.get("box_labels", ()), strict=True):
+        _draw_box(axes, box, dataset.box_classes[label], ORANGE, "-")
+    label = sample.get("label")
+    axes.set_title("no class" if label is None else dataset.classes[label], fontsize=8)
+
+
+def _show_image(axes: Axes, image: Tensor) -> None:
+    axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+
+
+def _draw_box(axes: Axes, box: Tensor, text: str, colour: str, line: str) -> None:
+    x0, y0, x1, y1 = box.tolist()
+    axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linestyle=line))
+    if text:
+        label = {"facecolor": colour, "edgecolor": "none", "pad": 0.6}
+        above = y0 > 0.08 * (axes.get_ylim()[0] + 0.5)  # else the label stands inside the box, not in the title
+        at, anchor = (y0 - 1, "bottom") if above else (y0 + 0.5, "top")
+        axes.text(x0 - 0.5, at, text, fontsize=6, va=anchor, bbox=label, clip_on=True)
+
+
+def _draw_curve(axes: Axes, x: np.ndarray, y: np.ndarray, name: str, colour: str, line: str) -> None:
+    axes.plot(x, y, color=colour, alpha=0.2, linewidth=0.8)
+    axes.plot(x, _moving_average(y, max(1, len(y) // 40)), line, color=colour, label=name)
+
+
+def _moving_average(values: np.ndarray, width: int) -> np.ndarray:
+    total = np.cumsum(np.insert(values, 0, 0.0))
+    end = np.arange(1, len(values) + 1)
+    start = np.maximum(end - width, 0)
+    return (total[end] - total[start]) / (end - start)
+
+
+def _alt_predictions(n: int) -> str:
+    return f"{n} images with true boxes (dashed) and predicted boxes with class and confidence (solid)."
+
+
+def _alt_losses(records: Sequence[Record]) -> str:
+    return f"Loss of {' and '.join(records[0].losses)} over {len(records)} steps, on a logarithmic axis."

@@ -1,0 +1,142 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mtlkit.checkpoints import read_checkpoint
+from mtlkit.cli import main
+from mtlkit.data import DigitScenes, export
+
+KEYS = {"accuracy", "ap", "ap50", "steps", "seconds", "images_per_second", "parameters"}
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    """Keep the defaults' meaning, but with few scenes: these tests are about the command line."""
+    from mtlkit import recipe
+
+    monkeypatch.setattr(
+        recipe.Recipe.__init__,
+        "__defaults__",
+        tuple(64 if value == recipe.Recipe().scenes else value for value in recipe.Recipe.__init__.__defaults__),
+    )
+    monkeypatch.setattr(recipe, "TEST_SCENES", 20)
+
+
+def run(capsys, *arguments):
+    status = main([str(a) for a in arguments])
+    said = capsys.readouterr()
+    return status, said.out.splitlines(), said.err
+
+
+def test_json_is_the_last_line_and_one_object(capsys):
+    status, lines, _ = run(capsys, "train", "--data", "scenes", "--seconds", "0.5", "--json", "--device", "cpu")
+    report = json.loads(lines[-1])
+    assert status == 0 and report.keys() >= KEYS
+    assert 0.5 <= report["seconds"] < 5 and report["steps"] >= 1 and 0 <= report["ap"] <= report["ap50"] <= 1
+    assert report["image_class"] == "made: texture"
+
+
+def test_epochs_steps_and_seconds_limit_the_run(capsys):
+    def steps(*limit):
+        return json.loads(run(capsys, "train", *limit, "--json")[1][-1])["steps"]
+
+    assert steps("--steps", 3) == 3
+    assert steps("--epochs", 2) == 4  # 64 scenes in batches of 32
+    assert steps("--epochs", 0.5) == 1
+
+
+def test_train_resume_evaluate(capsys, tmp_path):
+    out = tmp_path / "run"
+    _, lines, _ = run(capsys, "train", "--steps", 2, "--out", out, "--json", "--scene-class", "count", "--seed", 3)
+    first = json.loads(lines[-1])
+    checkpoint = read_checkpoint(out / "checkpoint.safetensors")
+    assert checkpoint.step == 2 and checkpoint.config["scene_class"] == "count" and checkpoint.config["seed"] == 3
+    status, lines, _ = run(capsys, "evaluate", out / "checkpoint.safetensors", "--json")
+    assert status == 0 and json.loads(lines[-1]) == {name: first[name] for name in ("accuracy", "ap", "ap50")}
+    arguments = ("train", "--steps", 5, "--out", out, "--json", "--scene-class", "count", "--seed", 3, "--resume")
+    _, lines, _ = run(capsys, *arguments)
+    assert json.loads(lines[-1])["steps"] == 5
+    assert read_checkpoint(out / "checkpoint.safetensors").step == 5
+    status, _, err = run(capsys, *arguments)
+    assert status == 1 and "already come this far" in err
+
+
+def test_weights_reach_the_run(capsys, tmp_path):
+    run(capsys, "train", "--steps", 1, "--weights", "classify=0.3,detect=2", "--out", tmp_path)
+    from mtlkit.checkpoints import load_checkpoint
+    from mtlkit.weighting import StaticWeights
+
+    weighting = StaticWeights()
+    load_checkpoint(tmp_path / "checkpoint.safetensors", weighting=weighting)
+    assert weighting.weights == {"classify": 0.3, "detect": 2.0}
+
+
+def test_the_picture_is_drawn(capsys, tmp_path):
+    status, _, _ = run(capsys, "train", "--steps", 2, "--picture", tmp_path / "demo.png")
+    assert status == 0 and (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_voc_and_a_coco_folder_train(capsys, tmp_path):
+    for layout in ("voc", "coco"):
+        folder = tmp_path / layout
+        for split in ("train", "test"):
+            export(DigitScenes(split, 12), folder, layout, split)
+        status, lines, _ = run(capsys, "train", "--data", f"{layout}:{folder}", "--size", 64, "--steps", 2, "--json")
+        assert status == 0 and json.loads(lines[-1])["image_class"] == "annotated"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("train", "--data", "imagenet"), "unknown data 'imagenet'"),
+        (("train", "--data", "voc:/nowhere"), "no folder Annotations"),
+        (("train", "--resume"), "--resume needs --out"),
+        (("train", "--steps", 1, "--weights", "segment=1"), "weight for 'segment'"),
+        (("train", "--steps", 1, "--out", "/dev/null/x"), "cannot write to --out"),
+        (("evaluate", "/nowhere.safetensors"), "no checkpoint"),
+        (("data", "get", "imagenet"), "unknown data set 'imagenet'"),
+    ],
+)
+def test_an_error_is_one_line_in_words(capsys, arguments, said):
+    status, _, err = run(capsys, *arguments)
+    assert status == 1 and said in err and err.startswith("mtlkit: ") and "Traceback" not in err
+
+
+@pytest.mark.parametrize("arguments", [("train", "--seconds", "-1"), ("train", "--weights", "classify"), ()])
+def test_wrong_usage_exits_with_2(arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+
+
+def test_data_list_and_export(capsys, tmp_path):
+    _, lines, _ = run(capsys, "data", "list")
+    assert [line.split()[0] for line in lines] == ["scenes", "pets", "bccd", "voc2007"]
+    status, _, _ = run(capsys, "data", "export", tmp_path, "--layout", "voc", "--n", 3, "--scene-class", "count")
+    assert status == 0 and len(list((tmp_path / "Annotations").iterdir())) == 3
+
+
+def test_ctrl_c_leaves_a_whole_checkpoint_to_go_on_from(tmp_path):
+    code = (
+        "import sys; from mtlkit import recipe; from mtlkit.cli import main;"
+        "sys.exit(main(['train', '--seconds', '120', '--out', sys.argv[1], '--batch-size', '4']))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert "parameters" in process.stdout.readline()
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "--resume" in err and "Traceback" not in err
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+    assert read_checkpoint(tmp_path / "checkpoint.safetensors").step > 0

@@ -1,0 +1,59 @@
+"""What every notebook of the course must be, beside running (nbval does that)."""
+
+import json
+import re
+import statistics
+from pathlib import Path
+
+import nbformat
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def test_it_was_run_top_to_bottom_and_kept_its_outputs(notebook):
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
+    assert sum(bool(cell.outputs) for cell in cells) >= len(cells) / 2
+
+
+def test_it_is_stored_without_noise(notebook):
+    text = json.dumps(notebook)
+    assert "widgets" not in notebook.metadata and "widget-view" not in text
+    assert not re.search(r"/(home|root|tmp|work)/|0x[0-9a-f]{8}", text)
+    assert not any("execution" in cell.metadata for cell in notebook.cells)
+
+
+def test_its_pictures_have_alt_text(notebook):
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert pictures
+    for output in pictures:
+        assert len(output.metadata["image/png"]["alt"]) > 20
+        assert output.data["text/plain"] == output.metadata["image/png"]["alt"]
+
+
+def test_its_cells_are_few_and_short(notebook):
+    lengths = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
+    assert 12 <= len(lengths) <= 20
+    assert statistics.median(lengths) <= 8 and max(lengths) <= 25
+
+
+def test_its_text_is_neither_thin_nor_long(notebook):
+    text = " ".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    words = len(re.findall(r"\w+", re.sub(r"<[^>]+>|\$[^$]*\$", " ", text)))
+    assert 1200 <= words <= 2200, words
+
+
+def test_there_is_a_notebook():
+    assert NOTEBOOKS

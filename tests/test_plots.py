@@ -1,0 +1,71 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtlkit import plots
+from mtlkit.data import DigitScenes
+from mtlkit.figures import scene_classes
+from mtlkit.lab import DetectionExplorer
+from mtlkit.recipe import Case, Recipe
+from mtlkit.training import train
+
+
+@pytest.fixture(scope="module")
+def run():
+    case = Case(Recipe(batch_size=8), None, DigitScenes("train", 32, missing={"classify": 0.3, "detect": 0.3}))
+    return case, list(train(case.model, case.tasks, case.loader, steps=4, device="cpu"))
+
+
+def test_every_picture_draws_something_and_says_what(run):
+    case, records = run
+    scores = {"accuracy": 0.5, "ap": 0.1}
+    pictures = [
+        plots.samples(case.train_set, range(6)),
+        plots.predictions(case.model, case.train_set, range(4)).picture,
+        plots.loss_curves(records),
+        plots.run(records, case.model, case.train_set, scores),
+        plots.curves({"a": [3, 2, 1], "b": [1, 2, 3]}, xlabel="step", ylabel="loss"),
+        plots.bars({"one": scores, "two": scores}, ylabel="score"),
+        scene_classes(),
+    ]
+    for picture in pictures:
+        data, metadata = picture._repr_mimebundle_()
+        assert len(picture.alt) > 20 and data["text/plain"] == metadata["image/png"]["alt"] == picture.alt
+        assert len(data["image/png"]) < 400_000
+
+
+def test_a_box_is_drawn_where_it_is():
+    """A picture with one box differs from one without in a frame around that box, and nowhere else."""
+
+    class One(list):
+        classes, box_classes = ("a",), ("x",)
+
+    scene = DigitScenes("train", 1)[0]
+    bare = {"image": scene["image"]}
+    drawn = []
+    for sample in (bare, bare | {name: scene[name][:1] for name in ("boxes", "box_labels")}):
+        buffer = io.BytesIO()
+        plots.samples(One([sample]), [0], columns=1).savefig(buffer, dpi=100)
+        drawn.append(np.asarray(Image.open(buffer).convert("RGB")).astype(int))
+    y, x = np.nonzero(np.abs(drawn[0] - drawn[1]).sum(2) > 60)
+    left, top, right, bottom = scene["boxes"][0].tolist()
+    assert (x.max() - x.min()) / (y.max() - y.min()) == pytest.approx((right - left) / (bottom - top), rel=0.35)
+
+
+def test_the_explorer_follows_its_sliders(run):
+    case, _ = run
+    explorer = DetectionExplorer(case.model, case.train_set, range(4))
+    explorer.score.value = 0.02
+    many, picture = explorer.counts.value, explorer.image.value
+    explorer.score.value = 0.98
+    assert explorer.counts.value != many and explorer.image.value != picture
+    assert explorer.counts.value.startswith("<b>0</b>")
+
+
+def test_the_explorer_shows_a_widget_or_else_its_picture(run):
+    case, _ = run
+    data, metadata = DetectionExplorer(case.model, case.train_set, range(2))._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data and data["image/png"]
+    assert metadata["image/png"]["alt"] == data["text/plain"]
