@@ -2,10 +2,11 @@
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,17 +45,20 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--epochs", type=_positive, help="train for so many passes over the data")
     train.add_argument("--steps", type=int, help="train for so many steps")
     train.add_argument(
-        "--weights", type=_weights, help="loss weights, e.g. classify=1,detect=1 (default: classify=0.2,detect=1)"
+        "--weights",
+        type=_weights,
+        help="loss weights, e.g. classify=1,detect=1 (default: 1, but classify=0.2 on scenes)",
     )
     train.add_argument("--encoder", choices=("conv", "resnet18"), help="default: conv; resnet18 for pets")
+    train.add_argument("--scenes", type=int, help="number of training scenes (default: 20000)")
     train.add_argument("--size", type=int, help="side of the images in pixels")
     train.add_argument("--batch-size", type=int, help="images in a batch")
-    train.add_argument("--seed", type=int, default=0, help="of data, initialisation and order")
+    train.add_argument("--seed", type=int, help="of data, initialisation and order")
     train.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
     train.add_argument(
         "--out", type=Path, help=f"folder for {CHECKPOINT}, written every {SAVE_EVERY:.0f} s and at the end"
     )
-    train.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out; its data and model are kept")
     train.add_argument("--picture", type=Path, help="draw test images with boxes and the loss curves into this file")
     _add_run_options(train)
     train.set_defaults(run=_train)
@@ -121,94 +125,121 @@ def _weights(text: str) -> dict[str, float]:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from mtlkit.checkpoints import load_checkpoint, save_checkpoint
-    from mtlkit.recipe import Case, Recipe
-    from mtlkit.training import evaluate, train
+    from mtlkit.recipe import Case
+    from mtlkit.training import evaluate
 
     file = _writable(options.out) / CHECKPOINT if options.out else None
-    if options.resume and file is None:
-        raise ValueError("--resume needs --out: the folder that holds the checkpoint")
-    recipe = Recipe.for_data(
-        options.data,
-        size=options.size,
-        encoder=options.encoder,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        scene_class=options.scene_class,
-        image_class=options.image_class,
-        repair=options.repair,
-    )
+    if options.picture:
+        _writable(options.picture.parent)
+    recipe = _recipe(options, file)
     case = Case(recipe, options.weights)
+    train_set = case.train_set
+    config = asdict(recipe) | {"classes": train_set.classes, "box_classes": train_set.box_classes}
     parts: dict[str, Any] = {
         name: getattr(case, name) for name in ("model", "average", "optimizer", "weighting", "loader")
     }
-    before = load_checkpoint(file, **parts) if options.resume and file else None
-    limits = _limits(options, case.loader.batches_per_epoch)
+    before = None
+    if options.resume and file:
+        before = load_checkpoint(file, **parts)
+        case.weighting.weights.update(options.weights or {})
     parameters = sum(p.numel() for p in case.model.parameters())
     print(
-        f"{len(case.train_set)} images of {recipe.size} px, {len(case.train_set.classes)} image classes "
-        f"({case.train_set.label_origin}), {len(case.train_set.box_classes)} box classes; {parameters:,} parameters"
+        f"{len(train_set)} images of {recipe.size} px, {len(train_set.classes)} image classes "
+        f"({train_set.label_origin}), {len(train_set.box_classes)} box classes; {parameters:,} parameters",
+        flush=True,
     )
-    config = asdict(recipe) | {"classes": case.train_set.classes, "box_classes": case.train_set.box_classes}
 
-    records, saved = [], time.monotonic()
-    bar = tqdm(
-        total=limits.get("steps") or limits["seconds"],
-        unit="step" if "steps" in limits else "s",
-        disable=None,
-        bar_format="{percentage:3.0f}%|{bar:30}| {n:.0f}/{total:.0f} {unit} {postfix}",
-    )
-    try:
-        for record in train(
-            case.model,
-            case.tasks,
-            case.loader,
-            case.weighting,
-            case.optimizer,
-            average=case.average,
-            device=options.device,
-            precision=options.precision,
-            after=before,
-            **limits,
-        ):
-            records.append(record)
-            bar.n = min(record.step if "steps" in limits else record.seconds, bar.total)
-            if record.step % 20 == 0:
-                bar.set_postfix_str(" ".join(f"{name} {loss:.3f}" for name, loss in record.losses.items()))
-            if file and time.monotonic() - saved > SAVE_EVERY:
-                save_checkpoint(file, record, config, **parts)
-                saved = time.monotonic()
-    except KeyboardInterrupt:
-        bar.close()
-        if file and records:
-            save_checkpoint(file, records[-1], config, **parts)
-            print(f"\nstopped after step {records[-1].step}; go on with --resume --out {options.out}", file=sys.stderr)
-        raise
-    bar.close()
-    if not records:
-        raise ValueError("the checkpoint has already come this far: give more --seconds, --epochs or --steps")
-    if file:
-        save_checkpoint(file, records[-1], config, **parts)
+    def save(record: Any) -> None:
+        if file:
+            save_checkpoint(file, record, config, **parts)
+
+    records, interrupted = _train_and_save(case, options, before, save)
+    if interrupted:
+        kept = f"; go on with: mtlkit train --resume --out {options.out}" if file else " (no --out: nothing was kept)"
+        print(f"\nmtlkit: stopped after step {records[-1].step}{kept}", file=sys.stderr)
+        return 130
 
     test_set = recipe.open("test")
     scores = evaluate(case.average, case.tasks, test_set, device=options.device)
+    if options.picture:
+        from mtlkit import plots
+
+        plots.run(records, case.average, test_set, scores).savefig(options.picture, dpi=100)
+        print(f"drew {options.picture}")
     trained = records[-1].seconds - (before.seconds if before else 0)
     report = scores | {
         "steps": records[-1].step,
         "seconds": round(records[-1].seconds, 2),
         "images_per_second": round(len(records) * case.loader.batch_size / trained, 1),
         "parameters": parameters,
-        "image_class": case.train_set.label_origin,
+        "image_class": train_set.label_origin,
     }
-    if options.picture:
-        from mtlkit import plots
-
-        plots.run(records, case.average, test_set, scores).savefig(options.picture, dpi=100)
-        print(f"drew {options.picture}")
     _report(report, options.json)
     return 0
+
+
+def _recipe(options: argparse.Namespace, file: Path | None) -> Any:
+    """Return the recipe that the options ask for, or that of the run which is resumed."""
+    from mtlkit.checkpoints import read_checkpoint
+    from mtlkit.recipe import Recipe
+
+    if options.resume:
+        if file is None:
+            raise ValueError("--resume needs --out: the folder that holds the checkpoint")
+        config = read_checkpoint(file).config
+        return Recipe(**{name: value for name, value in config.items() if name not in ("classes", "box_classes")})
+    names = ("size", "encoder", "batch_size", "seed", "scenes", "scene_class", "image_class", "repair")
+    return Recipe.for_data(options.data, **{name: getattr(options, name) for name in names})
+
+
+def _train_and_save(
+    case: Any, options: argparse.Namespace, before: Any, save: Callable[[Any], None]
+) -> tuple[list[Any], bool]:
+    """Train with a progress bar; save now and then and at the end. Ctrl-C ends it after the step that is under way."""
+    from tqdm import tqdm
+
+    from mtlkit.data import DataError
+    from mtlkit.training import train
+
+    limits = _limits(options, case.loader.batches_per_epoch)
+    by_steps = "steps" in limits
+    bar = tqdm(
+        total=limits["steps"] if by_steps else limits["seconds"],
+        unit="step" if by_steps else "s",
+        disable=None,
+        bar_format="{percentage:3.0f}%|{bar:30}| {n:.0f}/{total:.0f} {unit} {postfix}",
+    )
+    parts = (case.model, case.tasks, case.loader, case.weighting, case.optimizer)
+    running = train(
+        *parts, average=case.average, device=options.device, precision=options.precision, after=before, **limits
+    )
+    records: list[Any] = []
+    saved = time.monotonic()
+    interrupted: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
+    try:
+        for record in running:
+            records.append(record)
+            bar.n = min(record.step if by_steps else record.seconds, bar.total)
+            if record.step % 20 == 0:
+                bar.set_postfix_str(" ".join(f"{name} {loss:.3f}" for name, loss in record.losses.items()))
+            if interrupted:
+                break
+            if time.monotonic() - saved > SAVE_EVERY:
+                save(record)
+                saved = time.monotonic()
+    except DataError:  # a bad image in the middle of the night: keep what was learned
+        if records:
+            save(records[-1])
+        raise
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        bar.close()
+    if not records:
+        raise ValueError("the checkpoint has already come this far: give more --seconds, --epochs or --steps")
+    save(records[-1])
+    return records, bool(interrupted)
 
 
 def _limits(options: argparse.Namespace, batches_per_epoch: int) -> dict[str, Any]:
@@ -224,7 +255,7 @@ def _writable(folder: Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:
-        raise ValueError(f"cannot write to --out {folder}: {error.strerror}; choose another folder") from error
+        raise ValueError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
 
 
 def _report(report: dict[str, Any], as_json: bool) -> None:
@@ -273,7 +304,9 @@ def _data_list(_: argparse.Namespace) -> int:
 def _data_get(options: argparse.Namespace) -> int:
     from mtlkit.data.download import get
 
-    print(f"ready in {get(options.name, options.folder)}")
+    folder = get(options.name, options.folder)
+    data = "pets" if options.name == "pets" else f"voc:{next(folder.rglob('Annotations')).parent}"
+    print(f"ready in {folder}; train with: mtlkit train --data {data}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mtlkit.data import CocoFolder, DigitScenes, Loader, OxfordPets, VocFolder, augment, data_folder
+from mtlkit.data.photos import train_and_test_split
 from mtlkit.model import ClassificationHead, ConvEncoder, DetectionHead, ResNetEncoder, SharedEncoderModel
 from mtlkit.optim import MuonAdamW
 from mtlkit.tasks import Task, classification_and_detection
@@ -70,7 +72,9 @@ class Recipe:
         if kind == "pets":  # the authors' test images have no boxes
             return OxfordPets(folder or data_folder(), {"test": "val"}.get(split, split), self.size, repair=self.repair)
         reader = VocFolder if kind == "voc" else CocoFolder
-        return reader(folder, split, self.size, label=self.image_class, repair=self.repair)
+        train_split, test_split = train_and_test_split(Path(folder))
+        name = train_split if split == "train" else test_split
+        return reader(folder, name, self.size, label=self.image_class, repair=self.repair)
 
     def model(self, classes: int, box_classes: int) -> SharedEncoderModel:
         """Return an untrained model; the same for the same seed."""
@@ -92,7 +96,7 @@ class Case:
 
     Args:
         recipe: what to make.
-        weights: task name → loss weight; `WEIGHTS` if not given.
+        weights: task name → loss weight; by default 1, but on scenes as in `WEIGHTS`.
         train_set: the training data, if it is open already.
     """
 
@@ -104,5 +108,5 @@ class Case:
         self.model = recipe.model(len(self.train_set.classes), len(self.train_set.box_classes))
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
         self.tasks: tuple[Task, ...] = classification_and_detection(self.train_set.box_classes)
-        self.weighting = StaticWeights(WEIGHTS | dict(weights or {}))
+        self.weighting = StaticWeights((WEIGHTS if recipe.data == "scenes" else {}) | dict(weights or {}))
         self.optimizer = MuonAdamW(self.model)

@@ -99,6 +99,8 @@ def train(
         raise ValueError("training would never end: give steps=..., seconds=... or both")
     if headless := {task.name for task in tasks} - set(model.heads):
         raise ValueError(f"the task {min(headless)!r} has no head; the model's heads are {', '.join(model.heads)}")
+    if precision not in ("auto", "bfloat16", "float32"):
+        raise ValueError(f"unknown precision {precision!r}: expected auto, bfloat16 or float32")
     device = pick_device(device)
     model.to(device).to(memory_format=torch.channels_last)  # faster convolutions, on a CPU too
     if average is not None:
@@ -107,7 +109,7 @@ def train(
     optimizer = optimizer or MuonAdamW(model)
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
-    low_precision = {"auto": device.type == "cuda", "bfloat16": True, "float32": False}[precision]
+    low_precision = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
     step, elapsed = (after.step, after.seconds) if after else (0, 0.0)
 
     batches = iter(loader)
@@ -139,10 +141,17 @@ def train(
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """Return the device named; "auto" is CUDA where there is one, otherwise the CPU."""
+    """Return the device named; "auto" is CUDA where there is one, otherwise the CPU.
+
+    Raises:
+        ValueError: if CUDA is asked for and there is none.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("there is no CUDA device here: take device 'cpu' or 'auto'")
+    return device
 
 
 def mean_cosine(losses: dict[str, Tensor], model: SharedEncoderModel) -> float:

@@ -15,20 +15,15 @@ KEYS = {"accuracy", "ap", "ap50", "steps", "seconds", "images_per_second", "para
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch):
-    """Keep the defaults' meaning, but with few scenes: these tests are about the command line."""
+def _few_test_scenes(monkeypatch):
     from mtlkit import recipe
 
-    monkeypatch.setattr(
-        recipe.Recipe.__init__,
-        "__defaults__",
-        tuple(64 if value == recipe.Recipe().scenes else value for value in recipe.Recipe.__init__.__defaults__),
-    )
     monkeypatch.setattr(recipe, "TEST_SCENES", 20)
 
 
 def run(capsys, *arguments):
-    status = main([str(a) for a in arguments])
+    small = ("--scenes", 64) if arguments[0] == "train" else ()
+    status = main([str(a) for a in (*arguments, *small)])
     said = capsys.readouterr()
     return status, said.out.splitlines(), said.err
 
@@ -58,9 +53,10 @@ def test_train_resume_evaluate(capsys, tmp_path):
     assert checkpoint.step == 2 and checkpoint.config["scene_class"] == "count" and checkpoint.config["seed"] == 3
     status, lines, _ = run(capsys, "evaluate", out / "checkpoint.safetensors", "--json")
     assert status == 0 and json.loads(lines[-1]) == {name: first[name] for name in ("accuracy", "ap", "ap50")}
-    arguments = ("train", "--steps", 5, "--out", out, "--json", "--scene-class", "count", "--seed", 3, "--resume")
+    arguments = ("train", "--resume", "--steps", 5, "--out", out, "--json")
     _, lines, _ = run(capsys, *arguments)
     assert json.loads(lines[-1])["steps"] == 5
+    assert read_checkpoint(out / "checkpoint.safetensors").config["scene_class"] == "count"
     assert read_checkpoint(out / "checkpoint.safetensors").step == 5
     status, _, err = run(capsys, *arguments)
     assert status == 1 and "already come this far" in err
@@ -97,7 +93,7 @@ def test_a_voc_and_a_coco_folder_train(capsys, tmp_path):
         (("train", "--data", "voc:/nowhere"), "no folder Annotations"),
         (("train", "--resume"), "--resume needs --out"),
         (("train", "--steps", 1, "--weights", "segment=1"), "weight for 'segment'"),
-        (("train", "--steps", 1, "--out", "/dev/null/x"), "cannot write to --out"),
+        (("train", "--steps", 1, "--out", "/dev/null/x"), "cannot write to /dev/null"),
         (("evaluate", "/nowhere.safetensors"), "no checkpoint"),
         (("data", "get", "imagenet"), "unknown data set 'imagenet'"),
     ],
@@ -122,12 +118,9 @@ def test_data_list_and_export(capsys, tmp_path):
 
 
 def test_ctrl_c_leaves_a_whole_checkpoint_to_go_on_from(tmp_path):
-    code = (
-        "import sys; from mtlkit import recipe; from mtlkit.cli import main;"
-        "sys.exit(main(['train', '--seconds', '120', '--out', sys.argv[1], '--batch-size', '4']))"
-    )
+    command = [sys.executable, "-m", "mtlkit", "train", "--seconds", "120", "--scenes", "64", "--out", str(tmp_path)]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)],
+        command,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -139,4 +132,5 @@ def test_ctrl_c_leaves_a_whole_checkpoint_to_go_on_from(tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "--resume" in err and "Traceback" not in err
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.safetensors"]
-    assert read_checkpoint(tmp_path / "checkpoint.safetensors").step > 0
+    step = read_checkpoint(tmp_path / "checkpoint.safetensors").step
+    assert step > 0 and main(["train", "--resume", "--out", str(tmp_path), "--steps", str(step + 1)]) == 0

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from mtlkit.data import DownloadError
+from mtlkit.data import SOURCES, DownloadError, VocFolder
 from mtlkit.data.download import Archive, Source, content_hash, get, unpack
 
 BODY = random.Random(0).randbytes(500_000)
@@ -112,6 +112,18 @@ def test_the_content_is_checked_where_the_archive_cannot_be(server, tmp_path):
     get("set", tmp_path / "one", sources=sources(server, content=("images/*.bin", right)))
     with pytest.raises(DownloadError, match="not the ones expected"):
         get("set", tmp_path / "two", sources=sources(server, content=("images/*.bin", "0" * 64)))
+
+
+def test_the_real_cells_are_recognised_and_can_be_read(real_data, tmp_path):
+    """The files of the real data set, zipped as GitHub does, behind a local server."""
+    files = sorted((real_data / "bccd").glob("BCCD/**/*.*"))
+    server = Server(zip_of({f"BCCD_Dataset-x/{f.relative_to(real_data / 'bccd')}": f.read_bytes() for f in files}))
+    real = SOURCES["bccd"]
+    local = {"bccd": Source(real.about, (Archive(server.url),), real.folder, real.content)}
+    folder = get("bccd", tmp_path, sources=local)
+    server.close()
+    cells = VocFolder(folder / "BCCD_Dataset-x" / "BCCD", "test", 64, label="contains:Platelets", repair=True)
+    assert len(cells) == 72 and cells[0]["boxes"].shape[1] == 4
 
 
 def test_offline_is_said_in_words(tmp_path):

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from mtlkit.data import CocoFolder, DataError, DigitScenes, Loader, OxfordPets, VocFolder, augment, export
+from mtlkit.data.photos import train_and_test_split
 
 
 @pytest.fixture
@@ -186,6 +187,21 @@ def test_the_derived_class_follows_the_rule(coco):
     assert photos.classes[sample["label"]] == photos.box_classes[sample["box_labels"][areas.argmax()]]
     with pytest.raises(ValueError, match="contains:3"):
         CocoFolder(coco, "train", 64, label="contains:cat")
+
+
+@pytest.mark.parametrize(
+    ("lists", "expected"),
+    [
+        (("train", "val", "trainval", "test"), ("trainval", "test")),
+        (("train", "val", "trainval"), ("train", "val")),
+        (("train", "test"), ("train", "test")),
+    ],
+)
+def test_what_is_tested_on_is_never_trained_on(tmp_path, lists, expected):
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    for name in lists:
+        (tmp_path / "ImageSets" / "Main" / f"{name}.txt").write_text("")
+    assert train_and_test_split(tmp_path) == expected
 
 
 def test_no_pets_says_how_to_get_them(tmp_path):

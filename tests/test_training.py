@@ -45,8 +45,8 @@ def test_weights_may_change_between_steps(scenes):
 
 
 def test_both_losses_fall():
-    case = Case(Recipe(batch_size=16, scenes=256))
-    records = run(case, 60)
+    case = Case(Recipe(batch_size=16, scenes=64), {"classify": 1.0})
+    records = run(case, 100)
     for name in ("classify", "detect"):
         first, last = (sum(r.losses[name] for r in part) for part in (records[:10], records[-10:]))
         assert last < 0.8 * first, name
@@ -121,6 +121,15 @@ def test_wrong_weights_are_named():
     loss = {"classify": torch.ones((), requires_grad=True)}
     with pytest.raises(ValueError, match="'segment', but the losses are classify"):
         StaticWeights({"segment": 1.0}).backward(loss, torch.nn.Identity())
+
+
+def test_an_unknown_precision_or_an_absent_device_is_said(scenes, monkeypatch):
+    case = Case(RECIPE, None, scenes)
+    with pytest.raises(ValueError, match="unknown precision 'half'"):
+        next(train(case.model, case.tasks, case.loader, steps=1, precision="half"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="no CUDA device here"):
+        next(train(case.model, case.tasks, case.loader, steps=1, device="cuda:0"))
 
 
 def test_evaluate_returns_every_score_and_leaves_the_mode_alone(scenes):

@@ -209,7 +209,7 @@ class VocFolder(Photos):
         repair: bool = False,
         missing_ok: bool = False,
     ) -> None:
-        root = _existing(root, "Annotations", "JPEGImages")
+        root = _existing(Path(root), "Annotations", "JPEGImages")
         everything = {xml.stem: _read_voc(xml, None) for xml in sorted((root / "Annotations").glob("*.xml"))}
         if not everything:
             raise DataError(f"{root / 'Annotations'} has no .xml file: expected one an image, in the Pascal VOC layout")
@@ -253,7 +253,7 @@ class CocoFolder(Photos):
         label: str = "largest",
         repair: bool = False,
     ) -> None:
-        root = _existing(root, "annotations")
+        root = _existing(Path(root), "annotations")
         files = sorted((root / "annotations").glob(f"instances_{split}*.json"))
         if not files:
             raise DataError(f"{root}/annotations has no instances_{split}*.json: expected the COCO layout")
@@ -262,8 +262,21 @@ class CocoFolder(Photos):
         super().__init__(photos, size, classes=classes, box_classes=box_classes, label_origin=origin, repair=repair)
 
 
-def _existing(root: str | Path, *folders: str) -> Path:
-    root = Path(root)
+def train_and_test_split(root: Path) -> tuple[str, str]:
+    """Return the names of the splits to train and to test on in a folder in the VOC or COCO layout.
+
+    Where there is a "test", "trainval" is trained on if it exists; otherwise it is "train" and "val".
+    """
+    lists = [*root.glob("ImageSets/Main/*.txt"), *root.glob("annotations/instances_*.json")]
+    names = {file.stem.removeprefix("instances_") for file in lists}
+    if not (root / "ImageSets").is_dir() and (root / "Annotations").is_dir():
+        return "train", "test"  # `VocFolder` makes its own
+    if "test" in names:
+        return ("trainval" if "trainval" in names else "train"), "test"
+    return "train", "val"
+
+
+def _existing(root: Path, *folders: str) -> Path:
     for folder in folders:
         if not (root / folder).is_dir():
             raise DataError(f"{root} has no folder {folder}/: expected the layout that its reader describes")

@@ -1,0 +1,83 @@
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from mtlkit.optim import MuonAdamW, one_cycle
+
+
+def small_net(memory_format=torch.contiguous_format):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.Conv2d(8, 6, 3), nn.Conv2d(6, 2, 1))
+    return net.to(memory_format=memory_format)
+
+
+def step(net, optimizer, times=3):
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(times):
+        optimizer.zero_grad()
+        net(torch.randn(4, 3, 9, 9, generator=generator)).square().mean().backward()
+        optimizer.step()
+    return [p.detach().clone() for p in net.parameters()]
+
+
+def test_kernels_move_as_torchs_muon_moves_the_flattened_matrix():
+    net = small_net()
+    optimizer = MuonAdamW(net, muon_lr=0.1, muon_decay=0.2)
+    kernel = net[2].weight
+    matrix = nn.Parameter(kernel.detach().flatten(1).clone())
+    reference = torch.optim.Muon([matrix], lr=0.1, weight_decay=0.2, ns_steps=3)
+    for _ in range(3):
+        optimizer.zero_grad()
+        net(torch.randn(4, 3, 9, 9)).square().mean().backward()
+        matrix.grad = kernel.grad.flatten(1).clone()
+        optimizer.step()
+        reference.step()
+        assert torch.equal(kernel.flatten(1), matrix)
+
+
+def test_only_kernels_that_mix_features_belong_to_muon():
+    net = small_net()
+    optimizer = MuonAdamW(net)
+    assert [id(k) for k in optimizer.kernels] == [id(net[2].weight)]
+    handled = {id(p) for p in optimizer.adamw.param_groups[0]["params"]} | {id(k) for k in optimizer.kernels}
+    assert handled == {id(p) for p in net.parameters()}
+
+
+def test_the_memory_format_does_not_change_the_update():
+    """Muon commutes with a reordering of columns, up to its own bfloat16."""
+    plain = step(net := small_net(), MuonAdamW(net))
+    last = step(net := small_net(torch.channels_last), MuonAdamW(net))
+    for a, b in zip(plain, last, strict=True):
+        assert torch.allclose(a, b, atol=5e-3)
+
+
+def test_a_model_converted_after_the_optimizer_was_made_still_trains():
+    early, late = small_net(torch.channels_last), small_net()
+    first, second = MuonAdamW(early), MuonAdamW(late)
+    late.to(memory_format=torch.channels_last)
+    for a, b in zip(step(early, first), step(late, second), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_state_saved_in_another_memory_format_is_read_right():
+    whole = small_net(torch.channels_last)
+    optimizer = MuonAdamW(whole)
+    step(whole, optimizer)
+    resumed = small_net(torch.channels_last)
+    resumed.load_state_dict(whole.state_dict())
+    other = MuonAdamW(resumed)
+    state = deepcopy(optimizer.state_dict())
+    for moments in state["adamw"]["state"].values():
+        moments.update({name: moment.contiguous() for name, moment in moments.items()})
+    other.load_state_dict(state)
+    for a, b in zip(step(whole, optimizer), step(resumed, other), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_one_cycle_rises_for_a_tenth_and_falls_to_zero():
+    values = [one_cycle(k / 100) for k in range(101)]
+    assert values[10] == pytest.approx(1) == max(values)
+    assert values[:11] == sorted(values[:11]) and values[10:] == sorted(values[10:], reverse=True)
+    assert values[0] > 0 and values[100] == pytest.approx(0)
