@@ -9,7 +9,8 @@ BROWSER_FLAG := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell 
 .PHONY: lab test demo check notebooks figures clean
 
 lab: $(READY)
-	$(BIN)/jupyter lab --ip=127.0.0.1 $(ROOT_FLAG) $(BROWSER_FLAG) $(FIRST)
+	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/$(FIRST) \
+		$(ROOT_FLAG) $(BROWSER_FLAG)
 
 test: $(READY)
 	$(BIN)/python -m pytest tests
