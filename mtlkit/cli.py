@@ -208,21 +208,22 @@ def _train_and_save(
         total=limits["steps"] if by_steps else limits["seconds"],
         unit="step" if by_steps else "s",
         disable=None,
-        bar_format="{percentage:3.0f}%|{bar:30}| {n:.0f}/{total:.0f} {unit} {postfix}",
+        bar_format="{percentage:3.0f}%|{bar:30}| {n:.0f}/{total:.0f} {unit}{postfix}",
     )
     parts = (case.model, case.tasks, case.loader, case.weighting, case.optimizer)
     running = train(
         *parts, average=case.average, device=options.device, precision=options.precision, after=before, **limits
     )
     records: list[Any] = []
-    saved = time.monotonic()
+    saved, shown = float("-inf"), time.monotonic()  # saved after the first step too: a full disk shows at once
     interrupted: list[int] = []
     previous = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
     try:
         for record in running:
             records.append(record)
             bar.n = min(record.step if by_steps else record.seconds, bar.total)
-            if record.step % 20 == 0:
+            if time.monotonic() - shown > 0.5:
+                shown = time.monotonic()
                 bar.set_postfix_str(" ".join(f"{name} {loss:.3f}" for name, loss in record.losses.items()))
             if interrupted:
                 break

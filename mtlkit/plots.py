@@ -142,11 +142,11 @@ def bars(groups: Mapping[str, Mapping[str, float]], *, ylabel: str) -> Picture:
 
 def run(records: Sequence[Record], model: nn.Module, dataset: Any, scores: Mapping[str, float]) -> Picture:
     """Show a finished run: twelve test images with predictions, loss curves, and the scores."""
-    indices = range(min(12, len(dataset)))
+    indices = range(0, len(dataset), max(1, len(dataset) // 12))[:12]  # spread: folders are often sorted by class
     with rc_context(STYLE):
         figure = Picture(figsize=(11, 7.2))
         grid = figure.add_gridspec(3, 6, height_ratios=(1, 1, 1.1))
-        tiles = [figure.add_subplot(grid[k // 6, k % 6]) for k in indices]
+        tiles = [figure.add_subplot(grid[k // 6, k % 6]) for k in range(len(indices))]
         draw_predictions(tiles, model, dataset, indices)
         draw_losses(figure.add_subplot(grid[2, :4]), records)
         table = figure.add_subplot(grid[2, 4:])
