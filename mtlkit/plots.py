@@ -20,6 +20,7 @@ from mtlkit.training import Record
 # Okabe, Ito: eight colours that people with any colour vision tell apart
 BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
 LINES = ((BLUE, "-"), (RED, "--"), (GREEN, "-."), (PINK, ":"))
+MOST_LABELS = 10  # more in one tile would hide the image
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -194,7 +195,8 @@ def draw_predictions(
         for box in batch["boxes"][k][batch["box_labels"][k] >= 0]:
             _draw_box(axes, box, "", ORANGE, "--")
         for box, score, label in zip(*(objects[name].cpu() for name in ("boxes", "scores", "labels")), strict=True):
-            _draw_box(axes, box, f"{dataset.box_classes[label]} {score:.2f}".replace(" 0.", " ."), SKY, "-")
+            text = f"{dataset.box_classes[label]} {score:.2f}".replace(" 0.", " .")
+            _draw_box(axes, box, text if len(objects["boxes"]) <= MOST_LABELS else "", SKY, "-")
         truth = int(batch["label"][k])
         mark = "" if truth < 0 else " (right)" if guesses[k] == truth else f" (is {dataset.classes[truth]})"
         axes.set_title(f"{dataset.classes[guesses[k]]}{mark}", fontsize=8)
