@@ -194,7 +194,8 @@ class VocFolder(Photos):
         split: a list in `ImageSets/Main`.
         size: side of the square in pixels.
         label: how the image-level class is derived where the annotation has none: "largest" (class of the largest
-            box) or "contains:NAME" (whether a box of that class is there).
+            box) or "contains:NAME" (whether a box of that class is there; a random crop may cut that object off
+            and so make the class wrong).
         repair: cut or leave out boxes that are wrong instead of raising.
         missing_ok: an image without annotation file has no box target, instead of raising.
     """
