@@ -13,9 +13,9 @@ from mtlkit.data import Batch
 from mtlkit.model import Detections
 
 
-def classification_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy `[]` of `logits [B, classes]` with `batch["label"] [B]`, over the samples that have a label."""
-    label = batch["label"]
+def classification_loss(logits: Tensor, batch: Batch, target: str = "label") -> Tensor:
+    """Cross-entropy `[]` of `logits [B, classes]` with `batch[target] [B]`, over the samples that have a label."""
+    label = batch[target]
     total = cross_entropy(logits.float(), label, ignore_index=-1, reduction="sum")
     return total / (label >= 0).sum().clamp(min=1)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,15 +15,21 @@ MAX_DETECTIONS = 100
 
 
 class Accuracy:
-    """Share of labelled samples whose largest logit is at their label."""
+    """Share of labelled samples whose largest logit is at their label.
 
-    def __init__(self) -> None:
+    Args:
+        target: where in the batch the labels are.
+    """
+
+    def __init__(self, target: str = "label") -> None:
+        self.target = target
         self.right = self.seen = 0
 
     def update(self, logits: Tensor, batch: Batch) -> None:
         """Add a batch: `logits [B, classes]`."""
-        labelled = batch["label"] >= 0
-        self.right += int((logits.argmax(1) == batch["label"])[labelled].sum())
+        label = batch[self.target]
+        labelled = label >= 0
+        self.right += int((logits.argmax(1) == label)[labelled].sum())
         self.seen += int(labelled.sum())
 
     def compute(self) -> dict[str, float]:
@@ -123,3 +129,30 @@ class AveragePrecision:
             evaluator = COCOeval_faster(truth, truth.loadRes(self.detections()), "bbox")
             evaluator.run()
         return {"ap": float(evaluator.stats[0]), "ap50": float(evaluator.stats[1])}
+
+
+def delta_m(
+    scores: Mapping[str, float], baselines: Mapping[str, float], lower_is_better: Collection[str] = ()
+) -> float:
+    """Return Δm, the mean relative gain over the single-task baselines in percent: *positive is better than alone*.
+
+    Δm = 100/K Σ (-1)^{lower_is_better} (M_i - B_i) / B_i. Papers use both signs: say which. (From Maninis,
+    Radosavovic, Kokkinos, "Attentive single-tasking of multiple tasks", CVPR 2019.)
+
+    Args:
+        scores: M, name → score of the multi-task model.
+        baselines: B, the same names → score of the single-task models.
+        lower_is_better: names of the scores that are errors.
+
+    Raises:
+        ValueError: if the names differ or a baseline is 0.
+    """
+    if scores.keys() != baselines.keys():
+        raise ValueError(f"scores of {', '.join(scores)} cannot be held against baselines of {', '.join(baselines)}")
+    if zero := [name for name, baseline in baselines.items() if baseline == 0]:
+        raise ValueError(f"the baseline of {zero[0]!r} is 0: a gain relative to it does not exist")
+    gains = [
+        (-1 if name in lower_is_better else 1) * (score - baselines[name]) / baselines[name]
+        for name, score in scores.items()
+    ]
+    return 100 * sum(gains) / len(gains)

@@ -1,7 +1,7 @@
 """Encoders, heads, and the model in which several heads share one encoder."""
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,16 @@ class SharedEncoderModel(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.heads = nn.ModuleDict(heads)
+        self.features: Tensor | None = None
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Return task name → output."""
+        """Return task name → output. In training the shared features h are kept in `features`."""
         features = self.encoder(x)
+        self.features = features if self.training else None
         return {name: head(features) for name, head in self.heads.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"features": None}  # a copy of the model is not a copy of its last batch
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """Yield W_0, the parameters that every task trains."""
@@ -120,12 +125,23 @@ class ResNetEncoder(nn.Module):
 
 
 class ClassificationHead(nn.Module):
-    """Global average pooling, one hidden layer, logits: `[B, C, H, W]` → `[B, classes]`."""
+    """Average pooling, one hidden layer, logits: `[B, C, H, W]` → `[B, classes]`.
 
-    def __init__(self, channels: int, classes: int, hidden: int = 64) -> None:
+    Args:
+        channels: of the feature map.
+        classes: how many logits.
+        hidden: width of the hidden layer.
+        grid: average over each of `grid` x `grid` parts of the map; above 1, where things are is not lost.
+    """
+
+    def __init__(self, channels: int, classes: int, hidden: int = 64, grid: int = 1) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, classes)
+            nn.AdaptiveAvgPool2d(grid),
+            nn.Flatten(),
+            nn.Linear(channels * grid**2, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, classes),
         )
 
     def forward(self, features: Tensor) -> Tensor:

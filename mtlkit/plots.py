@@ -166,10 +166,9 @@ def run(records: Sequence[Record], model: nn.Module, dataset: Any, scores: Mappi
 
 def draw_losses(axes: Axes, records: Sequence[Record]) -> None:
     """Draw the losses of a run."""
-    steps = np.array([record.step for record in records])
-    losses = [record.losses for record in records]
-    for style, name in zip(LINES, losses[0], strict=False):
-        _draw_curve(axes, steps, np.array([loss[name] for loss in losses]), name, *style)
+    for style, name in zip(LINES, _tasks(records), strict=False):
+        taken = [(record.step, record.losses[name]) for record in records if name in record.tasks]
+        _draw_curve(axes, *np.array(taken).T, name, *style)
     axes.set(xlabel="step", ylabel="loss (before weighting)", yscale="log")
     axes.legend()
 
@@ -246,4 +245,9 @@ def _alt_predictions(n: int) -> str:
 
 
 def _alt_losses(records: Sequence[Record]) -> str:
-    return f"Loss of {' and '.join(records[0].losses)} over {len(records)} steps, on a logarithmic axis."
+    return f"Loss of {' and '.join(_tasks(records))} over {len(records)} steps, on a logarithmic axis."
+
+
+def _tasks(records: Sequence[Record]) -> list[str]:
+    """Return the names of all tasks that took part in any step."""
+    return list(dict.fromkeys(name for record in records for name in record.tasks))

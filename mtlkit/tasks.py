@@ -32,6 +32,7 @@ class Task:
         metric: makes an empty metric.
         score: which of the metric's scores stands for the task.
         higher_is_better: whether a larger score is better.
+        labelled: from the batch to `bool [B]`: which samples have a target for this task; not given, all have.
     """
 
     name: str
@@ -39,11 +40,18 @@ class Task:
     metric: Callable[[], Metric]
     score: str
     higher_is_better: bool = True
+    labelled: Callable[[Batch], Tensor] | None = None
 
 
 def classification_and_detection(box_classes: Sequence[str]) -> tuple[Task, Task]:
     """Return the tasks of the course's case: what is the image, and what is where in it."""
     return (
-        Task("classify", classification_loss, Accuracy, "accuracy"),
-        Task("detect", detection_loss, partial(AveragePrecision, box_classes), "ap"),
+        Task("classify", classification_loss, Accuracy, "accuracy", labelled=lambda batch: batch["label"] >= 0),
+        Task(
+            "detect",
+            detection_loss,
+            partial(AveragePrecision, box_classes),
+            "ap",
+            labelled=lambda batch: batch["has_boxes"],
+        ),
     )

@@ -3,19 +3,18 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity
 from torch.optim.swa_utils import AveragedModel
 
 from mtlkit.data import Batch, collate
 from mtlkit.model import SharedEncoderModel
 from mtlkit.optim import MuonAdamW, one_cycle
 from mtlkit.tasks import Task
-from mtlkit.weighting import EqualWeights, Weighting
+from mtlkit.weighting import EqualWeights, Weighting, WeightingError, conflict, jacobian
+from mtlkit.weighting.base import check_finite
 
 
 class TrainingError(RuntimeError):
@@ -39,19 +38,21 @@ class Record(Progress):
         seconds: time spent training so far; the caller's own time between steps is not counted.
         rate: factor on every learning rate, as the schedule gave it.
         weights: task name → weight used.
-        raw_losses: losses `[K]` before weighting, on the device, in the order of `weights`.
+        tasks: names of the tasks that took part: those with a label in the batch.
+        raw_losses: their losses `[K]` before weighting, on the device.
         cosine: mean cosine between the tasks' gradients of the shared parameters, where it was measured.
     """
 
     rate: float = 0.0
     weights: dict[str, float] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
     raw_losses: Tensor = field(default_factory=lambda: torch.empty(0))
     cosine: float | None = None
 
     @property
     def losses(self) -> dict[str, float]:
         """Task name → loss before weighting. Reading it waits for the device."""
-        return dict(zip(self.weights, self.raw_losses.tolist(), strict=True))
+        return dict(zip(self.tasks, self.raw_losses.tolist(), strict=True))
 
 
 def train(
@@ -74,6 +75,7 @@ def train(
     """Train `model` on all `tasks` at once and yield a `Record` after each step.
 
     Between two steps the caller may change `weighting.weights`, evaluate, draw, save a checkpoint or stop.
+    A task with no labelled sample in a batch takes no part in that step.
 
     Args:
         model: gives task name → output.
@@ -92,8 +94,8 @@ def train(
         after: the record or checkpoint to go on from.
 
     Raises:
-        ValueError: if no limit is given or a task has no head.
-        TrainingError: if a loss is NaN or infinite.
+        ValueError: if no limit is given, a task has no head, or a weight names no task.
+        TrainingError: if a loss or a gradient is NaN or infinite, or the weighting method cannot be solved.
     """
     if steps is None and seconds is None:
         raise ValueError("training would never end: give steps=..., seconds=... or both")
@@ -106,6 +108,8 @@ def train(
     if average is not None:
         average.to(device)
     weighting = weighting or EqualWeights()
+    if unknown := weighting.weights.keys() - {task.name for task in tasks}:
+        raise ValueError(f"there is a weight for {min(unknown)!r}, but the tasks are {', '.join(t.name for t in tasks)}")
     optimizer = optimizer or MuonAdamW(model)
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
@@ -120,24 +124,55 @@ def train(
         rate = schedule(progress)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
+        labelled = [task for task in tasks if task.labelled is None or bool(task.labelled(batch).any())]
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
         model.train()
-        with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
-            outputs = model(batch["image"].contiguous(memory_format=torch.channels_last))
-            losses = {task.name: task.loss(outputs[task.name], batch) for task in tasks}
-        raw_losses = torch.stack([loss.detach() for loss in losses.values()])
-        if device.type == "cpu" or step % 50 == 0:  # on a GPU, looking means waiting
-            _check_finite(raw_losses, tasks, step + 1)
-        cosine = mean_cosine(losses, model) if cosine_every and step % cosine_every == 0 else None
-        optimizer.zero_grad()
-        weighting.backward(losses, model)
-        nn.utils.clip_grad_norm_(model.parameters(), clip)
-        optimizer.step()
+        cosine, raw_losses = None, torch.empty(0)
+        if labelled:
+            optimizer.zero_grad()
+            losses = _losses(model, labelled, batch, low_precision)
+            raw_losses = torch.stack(list(losses.values())).detach()
+            look = device.type == "cpu" or step % 50 == 0  # on a GPU, looking means waiting
+            try:
+                if look:
+                    check_finite("loss", list(losses), raw_losses)
+                if cosine_every and step % cosine_every == 0:
+                    cosine = conflict(jacobian(losses, model)).mean_cosine
+                weighting.backward(losses, model)
+                norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+                if look and not norm.isfinite():
+                    _find_culprit(model, labelled, batch, low_precision)
+            except WeightingError as error:
+                raise TrainingError(f"{error} (at step {step + 1})") from error
+            optimizer.step()
+            if weighting.second_look:
+                with torch.no_grad():
+                    weighting.observe(_losses(model, labelled, batch, low_precision))
         if average is not None:
             average.update_parameters(model)
         step += 1
         elapsed += time.perf_counter() - started
-        yield Record(step, elapsed, rate, dict(weighting.weights), raw_losses, cosine)
+        yield Record(
+            step, elapsed, rate, dict(weighting.weights), tuple(task.name for task in labelled), raw_losses, cosine
+        )
+
+
+def _losses(
+    model: SharedEncoderModel, tasks: Sequence[Task], batch: Batch, low_precision: bool = False
+) -> dict[str, Tensor]:
+    image = batch["image"].contiguous(memory_format=torch.channels_last)
+    with torch.autocast(image.device.type, torch.bfloat16, enabled=low_precision):
+        outputs = model(image)
+        return {task.name: task.loss(outputs[task.name], batch) for task in tasks}
+
+
+def _find_culprit(model: SharedEncoderModel, tasks: Sequence[Task], batch: Batch, low_precision: bool) -> None:
+    """Raise an error that names the task whose gradient is NaN or infinite though its loss is not."""
+    losses = _losses(model, tasks, batch, low_precision)
+    for name, loss in losses.items():
+        gradients = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True, allow_unused=True)
+        check_finite("gradient", [name], sum(g.sum() for g in gradients if g is not None).reshape(1))
+    raise WeightingError("the weighted gradient is NaN or infinite: lower the loss weights")
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
@@ -154,28 +189,6 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     return device
 
 
-def mean_cosine(losses: dict[str, Tensor], model: SharedEncoderModel) -> float:
-    """Return the mean cosine between the gradients of the shared parameters, over all pairs of tasks.
-
-    Below 0 the tasks pull the shared parameters in opposing directions.
-    """
-    shared = list(model.shared_parameters())
-    gradients = [
-        torch.cat([g.flatten() for g in torch.autograd.grad(loss, shared, retain_graph=True, materialize_grads=True)])
-        for loss in losses.values()
-    ]
-    return float(torch.stack([cosine_similarity(a, b, dim=0) for a, b in combinations(gradients, 2)]).mean())
-
-
-def _check_finite(raw_losses: Tensor, tasks: Sequence[Task], step: int) -> None:
-    for task, loss in zip(tasks, raw_losses.tolist(), strict=True):
-        if not abs(loss) < float("inf"):
-            raise TrainingError(
-                f"the loss of the task {task.name!r} is {loss} at step {step}: lower the learning rate or its weight, "
-                "and look for NaN in its targets"
-            )
-
-
 @torch.no_grad()
 def evaluate(
     model: nn.Module, tasks: Sequence[Task], dataset: Any, *, batch_size: int = 64, device: str | torch.device = "auto"
@@ -185,8 +198,8 @@ def evaluate(
     metrics = {task.name: task.metric() for task in tasks}
     training = model.training
     model.eval().to(device)
-    for start in range(0, len(dataset), batch_size):
-        batch = collate([dataset[index] for index in range(start, min(start + batch_size, len(dataset)))])
+    for indices in torch.arange(len(dataset)).split(batch_size):
+        batch = dataset.batch(indices) if hasattr(dataset, "batch") else collate([dataset[int(k)] for k in indices])
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         for name, output in model(batch["image"]).items():
             if name in metrics:

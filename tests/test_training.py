@@ -86,7 +86,7 @@ def test_time_between_steps_does_not_count(scenes):
 def test_a_nan_loss_names_the_task_and_a_task_without_head_is_named(scenes):
     case = Case(RECIPE, None, scenes)
     nan = Task("classify", lambda logits, _: logits.sum() * float("nan"), lambda: None, "accuracy")
-    with pytest.raises(TrainingError, match=r"'classify' is nan at step 1"):
+    with pytest.raises(TrainingError, match=r"'classify' is nan.*at step 1"):
         next(train(case.model, [nan, case.tasks[1]], case.loader, steps=1, device="cpu"))
     other = Task("segment", case.tasks[0].loss, case.tasks[0].metric, "iou")
     with pytest.raises(ValueError, match=r"'segment' has no head.*classify, detect"):
@@ -97,7 +97,7 @@ def test_a_batch_without_any_label_trains_the_other_task(scenes):
     unlabelled = DigitScenes("train", 16, missing={"classify": 1.0})
     case = Case(RECIPE, None, unlabelled)
     records = run(case, 2)
-    assert all(record.losses["classify"] == 0 and record.losses["detect"] > 0 for record in records)
+    assert all(record.tasks == ("detect",) and record.losses["detect"] > 0 for record in records)
     assert all(p.isfinite().all() for p in case.model.parameters())
 
 
@@ -119,9 +119,9 @@ def test_wrong_weights_are_named():
     for bad in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="'classify'"):
             StaticWeights({"classify": bad})
-    loss = {"classify": torch.ones((), requires_grad=True)}
-    with pytest.raises(ValueError, match="'segment', but the losses are classify"):
-        StaticWeights({"segment": 1.0}).backward(loss, torch.nn.Identity())
+    case = Case(RECIPE, None, DigitScenes("train", 8))
+    with pytest.raises(ValueError, match="'segment', but the tasks are classify, detect"):
+        next(train(case.model, case.tasks, case.loader, StaticWeights({"segment": 1.0}), steps=1))
 
 
 def test_an_unknown_precision_or_an_absent_device_is_said(scenes, monkeypatch):

@@ -1,5 +1,39 @@
 """How many losses become one update."""
 
-from mtlkit.weighting.losses import EqualWeights, StaticWeights, Weighting
+from mtlkit.weighting.base import Weighting, WeightingError
+from mtlkit.weighting.directions import MGDA, MGDAUB, AlignedMTL, CAGrad, ConFIG, FairGrad, IMTLG, NashMTL, UPGrad
+from mtlkit.weighting.gradients import Conflict, GradientWeighting, conflict, jacobian
+from mtlkit.weighting.losses import (
+    DWA,
+    FAMO,
+    IMTLL,
+    EqualWeights,
+    GeometricMean,
+    GradNorm,
+    RandomWeights,
+    SmoothTchebycheff,
+    StaticWeights,
+    Tchebycheff,
+    Uncertainty,
+)
+from mtlkit.weighting.projections import GradDrop, GradVac, PCGrad
 
-__all__ = ["EqualWeights", "StaticWeights", "Weighting"]
+METHODS: dict[str, type[Weighting]] = {
+    method.__name__: method
+    for method in (
+        *(EqualWeights, StaticWeights, Uncertainty, IMTLL, GeometricMean, DWA, RandomWeights),
+        *(Tchebycheff, SmoothTchebycheff, FAMO, GradNorm),
+        *(GradDrop, PCGrad, GradVac, MGDA, MGDAUB, CAGrad, NashMTL, FairGrad, IMTLG, ConFIG, AlignedMTL, UPGrad),
+    )
+}
+
+__all__ = [
+    "METHODS",
+    "Conflict",
+    "GradientWeighting",
+    "Weighting",
+    "WeightingError",
+    "conflict",
+    "jacobian",
+    *METHODS,
+]

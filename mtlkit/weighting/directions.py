@@ -1,0 +1,215 @@
+"""Balancing gradients by solving for a direction. Each class is one method, in the symbols of its paper.
+
+J has the gradients g_i as rows, G = J Jᵀ, u_i = g_i / ‖g_i‖, C_ij = u_i·u_j. All methods give weights w, and d = Jᵀ w.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtlkit.weighting.base import Weighting, WeightingError
+from mtlkit.weighting.gradients import Array, GradientWeighting
+from mtlkit.weighting.solvers import RANK, STATIONARY, nonnegative, power_balance, root, shortest
+
+
+class MGDA(GradientWeighting):
+    """min ‖Jᵀ w‖², w on the simplex (Désidéri, Comptes Rendus Mathématique 2012): the shortest convex combination.
+
+    d = 0 only where no step is good for all tasks; otherwise g_i·d ≥ ‖d‖² for all i. Short gradients dominate: a
+    converged task can stop all others.
+    """
+
+    def weigh(self, G: Array, tasks: Sequence[str]) -> Array:
+        """Return w."""
+        return shortest(G)
+
+
+class MGDAUB(MGDA):
+    """MGDA with the gradients taken at the shared features (Sener, Koltun, NeurIPS 2018): one backward pass."""
+
+    def __init__(self) -> None:
+        super().__init__(at="features")
+
+
+class CAGrad(GradientWeighting):
+    """max_d min_i g_i·d with ‖d - g_0‖ ≤ c ‖g_0‖, g_0 the *mean* gradient (Liu et al., NeurIPS 2021, equation 1).
+
+    The optimum is d = g_0 + c ‖g_0‖ g_w / ‖g_w‖ with g_w = Σ w_i g_i, w on the simplex. d is returned as it is, not
+    divided by 1 + c² as some implementations do, nor multiplied by K. At c = 0 it is the mean of the gradients.
+
+    Solved by Lagrange: for a price 1/μ of leaving g_0, d is 1/μ times the shortest vector in the hull of g_i + μ g_0;
+    μ is then found such that ‖d - g_0‖ = c ‖g_0‖.
+    """
+
+    def __init__(self, c: float = 0.5, at: str = "parameters") -> None:
+        super().__init__(at)
+        self.c = c
+
+    def weigh(self, G: Array, tasks: Sequence[str]) -> Array:
+        """Return the weights of all g_i in d."""
+        from scipy.optimize import brentq  # slow to import
+
+        K = len(G)
+        mean = np.full(K, 1 / K)
+        size = mean @ G @ mean
+        if size <= RANK * G.diagonal().max() or self.c == 0:
+            return mean  # g_0 = 0: the ball is a point
+        G = G / size  # now ‖g_0‖ = 1
+        dot = G @ mean
+
+        def away(log_mu: float) -> tuple[Array, float]:
+            mu = np.exp(log_mu)
+            w = shortest(G + mu * (dot[:, None] + dot) + mu**2)
+            return w, np.sqrt(max(w @ G @ w, 0.0)) / mu
+
+        low, high = np.log(1e-6), np.log(1e6 * np.sqrt(G.diagonal().max()) / self.c)
+        if away(low)[1] <= self.c:  # the best direction of all lies inside the ball
+            return mean + away(low)[0] * np.exp(-low)
+        w, _ = away(brentq(lambda log_mu: np.log(max(away(log_mu)[1], 1e-300) / self.c), low, high, xtol=1e-13))
+        return mean + self.c * w / np.sqrt(w @ G @ w)
+
+
+class AlignedMTL(GradientWeighting):
+    """w = σ_min V Σ⁻¹ Vᵀ 1/K, G = V Σ² Vᵀ (Senushkin et al., CVPR 2023, algorithm 1): the mean of aligned gradients.
+
+    The aligned gradients are orthogonal and all as long as the weakest principal component: condition number 1.
+    Directions in which J has no rank are left out.
+    """
+
+    def weigh(self, G: Array, tasks: Sequence[str]) -> Array:
+        """Return w."""
+        return self.align(G).mean(1)
+
+    def align(self, G: Array) -> Array:
+        """Return B = σ_min V Σ⁻¹ Vᵀ `[K, K]`; the aligned gradients are the rows of B J."""
+        values, V = np.linalg.eigh(G)
+        kept = values > RANK * values.max()
+        if not kept.any():
+            return np.zeros_like(G)
+        V, values = V[:, kept], values[kept]
+        return np.sqrt(values.min()) * V / np.sqrt(values) @ V.T
+
+
+class _UnitWeighting(GradientWeighting):
+    """Methods that see unit gradients: d = Σ β_i u_i. A task with a zero gradient has none and is left out."""
+
+    def weigh(self, G: Array, tasks: Sequence[str]) -> Array:
+        """Return w, w_i = β_i / ‖g_i‖."""
+        norms = np.sqrt(G.diagonal())
+        here, w = norms > 0, np.zeros(len(G))
+        if here.any():
+            norms = norms[here]
+            C = G[here][:, here] / np.outer(norms, norms)
+            w[here] = self.weigh_units(C, norms) / norms
+        return w
+
+    def weigh_units(self, C: Array, norms: Array) -> Array:
+        """Return β for the unit gradients' Gramian C and the gradients' norms."""
+        raise NotImplementedError
+
+
+class UPGrad(_UnitWeighting):
+    """The mean of the projections of the g_i on the cone of directions that hurt no task (Quinton, Rey, 2024).
+
+    The projection of g_i is Jᵀ v with v = argmin {vᵀ G v: v ≥ e_i}; arXiv:2406.16232, proposition 1.
+    """
+
+    def weigh_units(self, C: Array, norms: Array) -> Array:
+        """Return β."""
+        A = root(C)
+        projections = [e + nonnegative(A, -A @ e) for e in np.eye(len(C))]
+        return norms @ np.array(projections) / len(C)
+
+
+class FairGrad(_UnitWeighting):
+    """G w = w^{-1/α}: α-fair shares of the gain g_i·d (Ban, Ji, ICML 2024, equation 8).
+
+    α = 1 is Nash's bargain, α → ∞ makes all gains equal. With α other than 1 the length of d changes with the scale of
+    the losses, its direction does not. Where the gradients cancel (Pareto stationary) there is no such w, and d = 0.
+    """
+
+    def __init__(self, alpha: float = 2.0, at: str = "parameters") -> None:
+        super().__init__(at)
+        self.alpha = alpha
+
+    def weigh_units(self, C: Array, norms: Array) -> Array:
+        """Return β."""
+        stuck = shortest(C)
+        if stuck @ C @ stuck < STATIONARY**2:
+            return stuck
+        p = 1 / self.alpha
+        size = np.exp(np.log(norms).mean())
+        return size ** ((p - 1) / (p + 1)) * power_balance(C, (norms / size) ** (p - 1), p)
+
+
+class NashMTL(FairGrad):
+    """G α = 1/α, d = Jᵀ α (Navon et al., ICML 2022, claim 3.1): the Nash bargain, g_i·d = 1/α_i > 0 for all i.
+
+    Blind to the scale of each loss; ‖d‖ is always √K, so give it an optimiser that adapts its step, or clip.
+
+    Args:
+        every: solve in every so-manieth step; between, the last α weighs the losses, at the price of one backward
+            pass (section 3.2), and the heads get α_i times their gradients.
+        at: as in `GradientWeighting`.
+    """
+
+    def __init__(self, every: int = 1, at: str = "parameters") -> None:
+        super().__init__(1.0, at)
+        self.every, self.step = every, 0
+
+    def backward(self, losses: Mapping[str, Tensor], model: Any) -> None:
+        """Solve if it is time, else take the last weights."""
+        due = self.step % self.every == 0 or not losses.keys() <= self.weights.keys()
+        self.step += 1
+        if due:
+            super().backward(losses, model)
+        else:
+            Weighting.backward(self, losses, model)
+
+    def total(self, losses: Tensor, tasks: Sequence[str] = ()) -> Tensor:
+        """Return Σ α_i l_i with the last α: what the steps between two solutions minimise."""
+        return torch.dot(losses.new_tensor([self.weights[task] for task in tasks]), losses)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the last α."""
+        return {"step": self.step, "weights": dict(self.weights)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the last α."""
+        self.step, self.weights = state["step"], dict(state["weights"])
+
+
+class IMTLG(_UnitWeighting):
+    """u_i·d equal for all i, Σ w_i = 1 (Liu et al., "Towards impartial multi-task learning", ICLR 2021, section 3.1).
+
+    w may be negative. Where norms differ widely, Σ w = 1 can even turn d against all tasks alike; here it is then
+    reversed (Σ w = -1). Where no direction has equal projections other than 0, d = 0.
+    """
+
+    def weigh_units(self, C: Array, norms: Array) -> Array:
+        """Return β."""
+        ones = np.ones(len(C))
+        beta = np.linalg.pinv(C, RANK, hermitian=True) @ ones
+        unequal = ones - C @ beta
+        if np.abs(unequal).max() > 1e-6:
+            beta = unequal  # u_i·d = 0 for all i
+        total = (beta / norms).sum()
+        if abs(total) <= RANK * np.abs(beta / norms).sum():
+            raise WeightingError("IMTL-G has no solution here: the weights that equalise the projections sum to 0")
+        return beta / abs(total)
+
+
+class ConFIG(_UnitWeighting):
+    """d = (Σ g_i·u) u, u along U⁺ 1, U the *unit* gradients as rows (Liu, Chu, Thuerey, ICLR 2025, arXiv:2408.11104).
+
+    All u_i·d are equal and positive where the u_i are linearly independent; otherwise as nearly equal as can be.
+    """
+
+    def weigh_units(self, C: Array, norms: Array) -> Array:
+        """Return β."""
+        beta = np.linalg.pinv(C, RANK, hermitian=True) @ np.ones(len(C))
+        length = beta @ C @ beta
+        return beta * (norms @ C @ beta) / length if length > RANK else np.zeros(len(C))

@@ -1,0 +1,107 @@
+"""Balancing gradients by changing them pair by pair, or number by number. Each class is one method."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtlkit.weighting.base import check_finite, names
+from mtlkit.weighting.gradients import Array, GradientWeighting
+
+
+class _SeededWeighting(GradientWeighting):
+    """Methods that draw random numbers; the stream is part of the state."""
+
+    def __init__(self, seed: int = 0, at: str = "parameters") -> None:
+        super().__init__(at)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the random stream."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the random stream."""
+        self.generator.set_state(state["generator"])
+
+    def others(self, i: int, K: int) -> list[int]:
+        """Return all tasks but `i` in random order."""
+        return [j for j in torch.randperm(K, generator=self.generator).tolist() if j != i]
+
+
+class PCGrad(_SeededWeighting):
+    """Each g_i loses its part against every g_j it conflicts with, in random order; the results are summed.
+
+    g_i ← g_i - (g_i·g_j / ‖g_j‖²) g_j where g_i·g_j < 0, with the *original* g_j (Yu et al., NeurIPS 2020, algorithm 1).
+    """
+
+    def weigh(self, G: Array, tasks: Sequence[str]) -> Array:
+        """Return w: each projected gradient is a row of coefficients of the original ones."""
+        coefficients = np.eye(len(G))
+        for i, c in enumerate(coefficients):
+            for j in self.others(i, len(G)):
+                if c @ G[:, j] < 0:
+                    c[j] -= c @ G[:, j] / G[j, j]
+        return coefficients.sum(0)
+
+
+class GradVac(_SeededWeighting):
+    """Like PCGrad, but g_i is moved towards g_j until their cosine is φ_ij, a running mean of what it was before.
+
+    g_i ← g_i + ‖g_i‖ (φ √(1-cos²) - cos √(1-φ²)) / (‖g_j‖ √(1-φ²)) g_j where cos < φ (Wang et al., ICLR 2021,
+    equation 2). φ begins at 0: the first step is PCGrad's.
+
+    Args:
+        beta: how fast φ follows.
+        seed: of the random order.
+        at: as in `GradientWeighting`.
+    """
+
+    def __init__(self, beta: float = 0.01, seed: int = 0, at: str = "parameters") -> None:
+        super().__init__(seed, at)
+        self.beta = beta
+        self.phi: dict[str, dict[str, float]] = {}
+
+    def weigh(self, G: Array, tasks: Sequence[str]) -> Array:
+        """Return w and move φ."""
+        norms = np.sqrt(G.diagonal())
+        coefficients = np.eye(len(G))
+        for i, c in enumerate(coefficients):
+            row = self.phi.setdefault(tasks[i], {})
+            for j in self.others(i, len(G)):
+                length = np.sqrt(max(c @ G @ c, 0.0))
+                if length * norms[j] == 0:
+                    continue
+                cos = float(np.clip(c @ G[:, j] / (length * norms[j]), -1, 1))
+                phi = row.get(tasks[j], 0.0)
+                if cos < phi:
+                    sin, sin_phi = np.sqrt(1 - cos**2), np.sqrt(1 - phi**2)
+                    c[j] += length * (phi * sin - cos * sin_phi) / (norms[j] * sin_phi)
+                row[tasks[j]] = (1 - self.beta) * phi + self.beta * cos
+        return coefficients.sum(0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return φ and the random stream."""
+        return super().state_dict() | {"phi": self.phi}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over φ and the random stream."""
+        super().load_state_dict(state)
+        self.phi = state["phi"]
+
+
+class GradDrop(_SeededWeighting):
+    """In each coordinate only gradients of one sign are kept (Chen et al., NeurIPS 2020, algorithm 1).
+
+    The positive ones with probability P = ½ (1 + Σ g_i / Σ |g_i|), else the negative ones. There are no weights.
+    """
+
+    def combine(self, jacobian: Tensor, tasks: Sequence[str] = ()) -> Tensor:
+        """Return the sum `[P]` of what is kept."""
+        check_finite("gradient's sum", names(tasks, len(jacobian)), jacobian.sum(1))
+        size = jacobian.abs().sum(0)
+        P = (1 + torch.where(size > 0, jacobian.sum(0) / size.clamp(min=torch.finfo(size.dtype).tiny), 0)) / 2
+        draw = torch.rand(jacobian.shape[1], generator=self.generator).to(jacobian)
+        return torch.where(P > draw, jacobian.clamp(min=0).sum(0), jacobian.clamp(max=0).sum(0))

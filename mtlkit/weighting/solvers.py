@@ -1,0 +1,66 @@
+"""The three small problems that the methods come down to, solved exactly. K is a handful, so all is float64 numpy."""
+
+import numpy as np
+
+from mtlkit.weighting.base import WeightingError
+from mtlkit.weighting.gradients import Array
+
+RANK = 1e-12  # eigenvalues below this part of the largest are rounding, not signal
+STATIONARY = 1e-4  # unit gradients that cancel to less than this leave no direction that is good for all
+
+
+def root(G: Array) -> Array:
+    """Return A with AᵀA = G: columns with the geometry of the gradients, in K dimensions."""
+    values, V = np.linalg.eigh(G)
+    return np.sqrt(values.clip(min=0))[:, None] * V.T
+
+
+def nonnegative(A: Array, b: Array) -> Array:
+    """Return x ≥ 0 that minimises ‖A x - b‖, by an active set that ends at the exact answer (Lawson, Hanson 1974)."""
+    from scipy.optimize import nnls  # slow to import
+
+    try:
+        return nnls(A, b)[0]
+    except RuntimeError as error:
+        raise WeightingError(f"the quadratic programme for the task weights was not solved ({error})") from error
+
+
+def shortest(G: Array) -> Array:
+    """Return w on the simplex (w ≥ 0, Σ w = 1) that minimises wᵀ G w: the shortest vector in the gradients' hull.
+
+    Minimising ‖A x‖² + (Σ x - 1)² over x ≥ 0 gives a multiple of that w (Lawson, Hanson 1974, chapter 23). Gradients
+    are first scaled to unit length (x_i = y_i / ‖g_i‖), so that tasks of any size are told apart.
+    """
+    norms = np.sqrt(G.diagonal())
+    if (norms == 0).any():
+        return (norms == 0) / (norms == 0).sum()
+    ratio = norms.min() / norms
+    y = nonnegative(np.vstack([root(G / np.outer(norms, norms)), ratio]), np.append(np.zeros(len(G)), 1.0))
+    w = y * ratio
+    return w / w.sum()
+
+
+def power_balance(C: Array, c: Array, p: float) -> Array:
+    """Return b > 0 with C b = c b^{-p}: the minimum of ½ bᵀCb - Σ ∫ c b^{-p}, convex, by Newton's method."""
+    b = c ** (1 / (1 + p))
+
+    def potential(b: Array) -> float:
+        barrier = np.log(b) if p == 1 else b ** (1 - p) / (1 - p)
+        return float(b @ C @ b / 2 - c @ barrier)
+
+    for _ in range(200):
+        pull = c * b**-p
+        gradient = C @ b - pull
+        step = -np.linalg.solve(C + np.diag(p * pull / b), gradient)
+        if np.abs(gradient / pull).max() < 1e-6 and np.abs(step / b).max() < 1e-9:
+            return b
+        t = min(1.0, 0.9 / max(1e-300, (-step / b).max()))  # stay positive
+        while potential(b + t * step) > potential(b) + 1e-4 * t * (gradient @ step) and t > 1e-10:
+            t /= 2
+        b = b + t * step
+    if np.abs(gradient / pull).max() < 1e-6:
+        return b
+    raise WeightingError(
+        f"the equations for the task weights were not solved: a relative error of {np.abs(gradient / pull).max():.1g} "
+        "is left; the gradients nearly cancel each other"
+    )
