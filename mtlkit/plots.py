@@ -167,8 +167,8 @@ def run(records: Sequence[Record], model: nn.Module, dataset: Any, scores: Mappi
 def draw_losses(axes: Axes, records: Sequence[Record]) -> None:
     """Draw the losses of a run."""
     for style, name in zip(LINES, _tasks(records), strict=False):
-        taken = [(record.step, record.losses[name]) for record in records if name in record.tasks]
-        _draw_curve(axes, *np.array(taken).T, name, *style)
+        taken = np.array([(record.step, record.losses[name]) for record in records if name in record.tasks])
+        _draw_curve(axes, taken[:, 0], taken[:, 1], name, *style)
     axes.set(xlabel="step", ylabel="loss (before weighting)", yscale="log")
     axes.legend()
 

@@ -109,7 +109,9 @@ def train(
         average.to(device)
     weighting = weighting or EqualWeights()
     if unknown := weighting.weights.keys() - {task.name for task in tasks}:
-        raise ValueError(f"there is a weight for {min(unknown)!r}, but the tasks are {', '.join(t.name for t in tasks)}")
+        raise ValueError(
+            f"there is a weight for {min(unknown)!r}, but the tasks are {', '.join(t.name for t in tasks)}"
+        )
     optimizer = optimizer or MuonAdamW(model)
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
@@ -171,7 +173,8 @@ def _find_culprit(model: SharedEncoderModel, tasks: Sequence[Task], batch: Batch
     losses = _losses(model, tasks, batch, low_precision)
     for name, loss in losses.items():
         gradients = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True, allow_unused=True)
-        check_finite("gradient", [name], sum(g.sum() for g in gradients if g is not None).reshape(1))
+        sums = torch.stack([gradient.sum() for gradient in gradients if gradient is not None])
+        check_finite("gradient", [name], sums.sum(0, keepdim=True))
     raise WeightingError("the weighted gradient is NaN or infinite: lower the loss weights")
 
 

@@ -2,6 +2,7 @@ from mtlkit.data.download import SOURCES, DownloadError, data_folder
 from mtlkit.data.errors import DataError
 from mtlkit.data.export import export
 from mtlkit.data.loader import Batch, Loader, Sample, collate
+from mtlkit.data.multimnist import MultiMNIST
 from mtlkit.data.photos import CocoFolder, OxfordPets, Photos, VocFolder
 from mtlkit.data.scenes import SCENE_CLASSES, DigitScenes
 from mtlkit.data.transforms import augment
@@ -15,6 +16,7 @@ __all__ = [
     "DigitScenes",
     "DownloadError",
     "Loader",
+    "MultiMNIST",
     "OxfordPets",
     "Photos",
     "Sample",

@@ -1,7 +1,7 @@
 """How many losses become one update."""
 
 from mtlkit.weighting.base import Weighting, WeightingError
-from mtlkit.weighting.directions import MGDA, MGDAUB, AlignedMTL, CAGrad, ConFIG, FairGrad, IMTLG, NashMTL, UPGrad
+from mtlkit.weighting.directions import IMTLG, MGDA, MGDAUB, AlignedMTL, CAGrad, ConFIG, FairGrad, NashMTL, UPGrad
 from mtlkit.weighting.gradients import Conflict, GradientWeighting, conflict, jacobian
 from mtlkit.weighting.losses import (
     DWA,

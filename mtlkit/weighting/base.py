@@ -41,11 +41,9 @@ class Weighting:
         The weights are the derivatives of the total with respect to the losses: one backward pass, whatever the total.
 
         Raises:
-            WeightingError: if a loss is NaN or infinite. (On a GPU looking means waiting: there `train` looks.)
+            WeightingError: if a loss is NaN or infinite, or there is none.
         """
-        tasks, stacked = list(losses), torch.stack(list(losses.values()))
-        if stacked.device.type == "cpu":
-            check_finite("loss", tasks, stacked)
+        tasks, stacked = list(losses), stack(losses)
         known = stacked.detach().double().requires_grad_()
         self.total(known, tasks).backward()
         assert known.grad is not None
@@ -61,6 +59,16 @@ class Weighting:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state that `state_dict` returned."""
+
+
+def stack(losses: Mapping[str, Tensor]) -> Tensor:
+    """Return the losses `[K]`; on a CPU they are checked. On a GPU looking means waiting: there `train` looks."""
+    if not losses:
+        raise WeightingError("there is no loss: no task has a labelled sample in this batch; skip its update")
+    stacked = torch.stack(list(losses.values()))
+    if stacked.device.type == "cpu":
+        check_finite("loss", list(losses), stacked.detach())
+    return stacked
 
 
 def check_finite(what: str, tasks: Sequence[str], values: Tensor) -> None:

@@ -63,7 +63,7 @@ class CAGrad(GradientWeighting):
         def away(log_mu: float) -> tuple[Array, float]:
             mu = np.exp(log_mu)
             w = shortest(G + mu * (dot[:, None] + dot) + mu**2)
-            return w, np.sqrt(max(w @ G @ w, 0.0)) / mu
+            return w, float(np.sqrt(np.maximum(w @ G @ w, 0.0))) / mu
 
         low, high = np.log(1e-6), np.log(1e6 * np.sqrt(G.diagonal().max()) / self.c)
         if away(low)[1] <= self.c:  # the best direction of all lies inside the ball

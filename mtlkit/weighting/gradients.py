@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtlkit.weighting.base import Weighting, check_finite, names
+from mtlkit.weighting.base import Weighting, check_finite, names, stack
 
 Array = NDArray[np.float64]
 BLOCK = 8192  # columns of a Jacobian that are turned into float64 at a time: they stay in the cache
@@ -56,9 +56,8 @@ class GradientWeighting(Weighting):
         Raises:
             WeightingError: if a loss or a gradient is NaN or infinite, or the method cannot be solved.
         """
+        stack(losses)
         tasks, values = list(losses), list(losses.values())
-        if values[0].device.type == "cpu":
-            check_finite("loss", tasks, torch.stack(values).detach())
         shared = list(model.shared_parameters())
         known = {id(parameter) for parameter in shared}
         own = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
@@ -77,7 +76,9 @@ def jacobian(losses: Mapping[str, Tensor], model: Any) -> Tensor:
     return _task_gradients(list(losses.values()), list(model.shared_parameters()), [], keep=True)
 
 
-def _task_gradients(losses: Sequence[Tensor], at: Sequence[Tensor], own: Sequence[Tensor], keep: bool = False) -> Tensor:
+def _task_gradients(
+    losses: Sequence[Tensor], at: Sequence[Tensor], own: Sequence[Tensor], keep: bool = False
+) -> Tensor:
     """Return J `[K, P]`, one backward pass a row; add the gradients of the tensors `own` to their `.grad`."""
     J = torch.zeros(len(losses), sum(tensor.numel() for tensor in at), dtype=at[0].dtype, device=at[0].device)
     for k, (row, loss) in enumerate(zip(J, losses, strict=True)):

@@ -1,5 +1,6 @@
 """Balancing losses: one backward pass through a total loss. Each class is one method, in the symbols of its paper."""
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -162,11 +163,11 @@ class DWA(Weighting):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the running means."""
-        return {"step": self.step, "sums": self.sums, "means": self.means}
+        return copy.deepcopy({"step": self.step, "sums": self.sums, "means": self.means})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over running means."""
-        self.step, self.sums, self.means = state["step"], state["sums"], state["means"]
+        self.step, self.sums, self.means = copy.deepcopy((state["step"], state["sums"], state["means"]))
 
 
 class RandomWeights(Weighting):
@@ -265,6 +266,7 @@ class FAMO(_OneNumberPerTask):
         Weighting.backward(self, losses, model)
         self._before = {task: float(loss.detach()) for task, loss in losses.items()}
 
+    @torch.enable_grad()
     def observe(self, losses: Mapping[str, Tensor]) -> None:
         """Move ξ by the change of the log losses."""
         tasks = list(losses)

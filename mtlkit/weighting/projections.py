@@ -1,5 +1,6 @@
 """Balancing gradients by changing them pair by pair, or number by number. Each class is one method."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ class _SeededWeighting(GradientWeighting):
 class PCGrad(_SeededWeighting):
     """Each g_i loses its part against every g_j it conflicts with, in random order; the results are summed.
 
-    g_i ← g_i - (g_i·g_j / ‖g_j‖²) g_j where g_i·g_j < 0, with the *original* g_j (Yu et al., NeurIPS 2020, algorithm 1).
+    g_i ← g_i - (g_i·g_j / ‖g_j‖²) g_j where g_i·g_j < 0, with the *original* g_j (Yu et al., NeurIPS 2020, alg. 1).
     """
 
     def weigh(self, G: Array, tasks: Sequence[str]) -> Array:
@@ -71,7 +72,7 @@ class GradVac(_SeededWeighting):
         for i, c in enumerate(coefficients):
             row = self.phi.setdefault(tasks[i], {})
             for j in self.others(i, len(G)):
-                length = np.sqrt(max(c @ G @ c, 0.0))
+                length = np.sqrt(np.maximum(c @ G @ c, 0.0))
                 if length * norms[j] == 0:
                     continue
                 cos = float(np.clip(c @ G[:, j] / (length * norms[j]), -1, 1))
@@ -84,12 +85,12 @@ class GradVac(_SeededWeighting):
 
     def state_dict(self) -> dict[str, Any]:
         """Return φ and the random stream."""
-        return super().state_dict() | {"phi": self.phi}
+        return super().state_dict() | {"phi": copy.deepcopy(self.phi)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over φ and the random stream."""
         super().load_state_dict(state)
-        self.phi = state["phi"]
+        self.phi = copy.deepcopy(state["phi"])
 
 
 class GradDrop(_SeededWeighting):
@@ -104,4 +105,4 @@ class GradDrop(_SeededWeighting):
         size = jacobian.abs().sum(0)
         P = (1 + torch.where(size > 0, jacobian.sum(0) / size.clamp(min=torch.finfo(size.dtype).tiny), 0)) / 2
         draw = torch.rand(jacobian.shape[1], generator=self.generator).to(jacobian)
-        return torch.where(P > draw, jacobian.clamp(min=0).sum(0), jacobian.clamp(max=0).sum(0))
+        return torch.where(draw < P, jacobian.clamp(min=0).sum(0), jacobian.clamp(max=0).sum(0))

@@ -1,5 +1,7 @@
 """The three small problems that the methods come down to, solved exactly. K is a handful, so all is float64 numpy."""
 
+import contextlib
+
 import numpy as np
 
 from mtlkit.weighting.base import WeightingError
@@ -48,19 +50,24 @@ def power_balance(C: Array, c: Array, p: float) -> Array:
         barrier = np.log(b) if p == 1 else b ** (1 - p) / (1 - p)
         return float(b @ C @ b / 2 - c @ barrier)
 
-    for _ in range(200):
-        pull = c * b**-p
-        gradient = C @ b - pull
-        step = -np.linalg.solve(C + np.diag(p * pull / b), gradient)
-        if np.abs(gradient / pull).max() < 1e-6 and np.abs(step / b).max() < 1e-9:
-            return b
-        t = min(1.0, 0.9 / max(1e-300, (-step / b).max()))  # stay positive
-        while potential(b + t * step) > potential(b) + 1e-4 * t * (gradient @ step) and t > 1e-10:
-            t /= 2
-        b = b + t * step
-    if np.abs(gradient / pull).max() < 1e-6:
+    error = np.inf
+    with contextlib.suppress(np.linalg.LinAlgError):
+        for _ in range(200):
+            pull = c * b**-p
+            gradient = C @ b - pull
+            step = -np.linalg.solve(C + np.diag(p * pull / b), gradient)
+            error = np.abs(gradient / pull).max()
+            if error < 1e-7 and np.abs(step / b).max() < 1e-7:
+                return b
+            t = min(1.0, 0.9 / max(1e-300, (-step / b).max()))  # stay positive
+            start = potential(b)
+            allowed = start + 1e-13 * abs(start)  # rounding must not stop the last, best steps
+            while potential(b + t * step) > allowed + 1e-4 * t * (gradient @ step) and t > 1e-10:
+                t /= 2
+            b = b + t * step
+    if error < 1e-6:
         return b
     raise WeightingError(
-        f"the equations for the task weights were not solved: a relative error of {np.abs(gradient / pull).max():.1g} "
-        "is left; the gradients nearly cancel each other"
+        f"the equations for the task weights were not solved: a relative error of {error:.1g} is left; "
+        "the gradients nearly cancel each other"
     )

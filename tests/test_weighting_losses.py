@@ -1,0 +1,223 @@
+"""The loss methods: values, properties, what they learn, and what they refuse."""
+
+import math
+
+import pytest
+import torch
+
+from mtlkit.model import SharedEncoderModel
+from mtlkit.weighting import (
+    DWA,
+    FAMO,
+    IMTLL,
+    METHODS,
+    EqualWeights,
+    GeometricMean,
+    GradientWeighting,
+    GradNorm,
+    RandomWeights,
+    SmoothTchebycheff,
+    StaticWeights,
+    Tchebycheff,
+    Uncertainty,
+    WeightingError,
+)
+
+LOSS_METHODS = [method for method in METHODS.values() if not issubclass(method, GradientWeighting)]
+LOSSES = torch.tensor([0.5, 2.0, 4.0], dtype=torch.double)
+
+
+def toy(seed=0):
+    """A model with two heads and a function that gives their losses."""
+    torch.manual_seed(seed)
+    model = SharedEncoderModel(torch.nn.Linear(3, 4), {name: torch.nn.Linear(4, 1) for name in ("a", "b")})
+    x, y = torch.randn(16, 3), torch.randn(16, 2)
+
+    def losses():
+        out = model(x)
+        return {name: (out[name][:, 0] - y[:, k]).square().mean() + 0.1 for k, name in enumerate(("a", "b"))}
+
+    return model, losses
+
+
+def step(method, model, losses, lr=0.05):
+    model.zero_grad()
+    method.backward(losses(), model)
+    with torch.no_grad():
+        for p in model.parameters():
+            p -= lr * p.grad
+
+
+def test_totals():
+    assert float(EqualWeights().total(LOSSES)) == 6.5
+    assert float(StaticWeights({"a": 2.0, "c": 0.5}).total(LOSSES, ["a", "b", "c"])) == 5.0
+    assert float(GeometricMean().total(LOSSES)) == pytest.approx(4 ** (1 / 3))
+    assert Uncertainty().total(LOSSES).item() == 3.25
+    assert Uncertainty(["a"]).total(LOSSES, ["a", "b", "c"]).item() == 3.5
+    assert IMTLL().total(LOSSES).item() == 6.5
+    assert float(Tchebycheff({"a": 10.0}, {"c": 3.9}).total(LOSSES, ["a", "b", "c"])) == 5.0
+    assert float(GradNorm().total(LOSSES)) == 6.5
+
+
+def test_the_smooth_maximum_is_between_its_bounds_and_tends_to_the_maximum():
+    for mu in (1.0, 0.1, 1e-3):
+        value = float(SmoothTchebycheff(mu).total(LOSSES))
+        assert 4 <= value <= 4 + mu * math.log(3)
+    assert value == pytest.approx(4)
+
+
+def test_the_geometric_mean_is_at_most_the_arithmetic_one():
+    for _ in range(50):
+        losses = torch.rand(4) + 1e-3
+        assert float(GeometricMean().total(losses)) <= float(losses.mean()) + 1e-7
+
+
+@pytest.mark.parametrize(
+    ("method", "optimum"),
+    [
+        (Uncertainty(lr=0.05), math.log(0.3)),
+        (Uncertainty(["a"], lr=0.05), math.log(0.6)),
+        (IMTLL(0.05), -math.log(0.3)),
+    ],
+)
+def test_learned_numbers_reach_their_optimum(method, optimum):
+    model, _ = toy()
+    w = next(model.shared_parameters())
+    for _ in range(2000):
+        method.backward({"a": 0.3 + 0 * w.sum()}, model)
+    assert method.numbers["a"].item() == pytest.approx(optimum, abs=1e-3)
+    if isinstance(method, Uncertainty):
+        assert method.total(torch.tensor([0.01]), ["a"]).item() < 0
+
+
+def test_the_weights_are_what_the_total_says():
+    model, losses = toy()
+    values = losses()
+    for method in (GeometricMean(), IMTLL(), SmoothTchebycheff(), FAMO(), StaticWeights({"a": 0.2})):
+        model.zero_grad()
+        method.backward(losses(), model)
+        got = next(model.shared_parameters()).grad.clone()
+        parts = [torch.autograd.grad(losses()[name], next(model.shared_parameters()))[0] for name in values]
+        assert torch.allclose(got, sum(w * g for w, g in zip(method.weights.values(), parts, strict=True)), atol=1e-6)
+    assert method.weights == {"a": 0.2, "b": 1.0}
+
+
+def test_dwa_is_uniform_for_two_windows_then_weighs_the_slow_task_more():
+    method, model = DWA(window=2), toy()[0]
+    w = next(model.shared_parameters())
+    for a, b in [(1.0, 8.0), (1.0, 8.0), (0.9, 4.0)]:
+        method.backward({"a": a + 0 * w.sum(), "b": b + 0 * w.sum()}, model)
+        assert method.weights == {"a": 1.0, "b": 1.0}
+    method.backward({"a": 0.9 + 0 * w.sum(), "b": 4.0 + 0 * w.sum()}, model)
+    method.backward({"a": 1.0 + 0 * w.sum(), "b": 1.0 + 0 * w.sum()}, model)
+    expected = 2 * torch.softmax(torch.tensor([0.9 / 2, 0.5 / 2]), 0)  # r / T with T = 2
+    assert list(method.weights.values()) == pytest.approx(expected.tolist(), rel=1e-6)
+    assert sum(method.weights.values()) == pytest.approx(2)
+
+
+def test_random_weights_are_a_distribution_and_average_to_uniform():
+    method, ones = RandomWeights(), torch.eye(3)
+    draws = []
+    for _ in range(3000):
+        state = method.state_dict()
+        row = []
+        for k in range(3):  # the same draw seen through each unit vector
+            method.load_state_dict(state)
+            row.append(float(method.total(ones[k])))
+        draws.append(row)
+    mean = torch.tensor(draws)
+    assert torch.allclose(mean.sum(1), torch.ones(3000), atol=1e-5)
+    assert torch.allclose(mean.mean(0), torch.full((3,), 1 / 3), atol=0.02) and float(mean.std()) > 0.1
+
+
+def test_famo_weighs_gradients_to_one_and_moves_towards_the_task_that_improved_less():
+    model, losses = toy()
+    method = FAMO(gamma=0.0)
+    values = losses()
+    method.backward(values, model)
+    assert sum(method.weights.values()) == pytest.approx(1)
+    method.observe({name: value.detach() for name, value in values.items()})
+    assert [x.item() for x in method.numbers.values()] == [0.0, 0.0]  # nothing changed, nothing moves
+    method.observe({"a": values["a"].detach() * 0.5, "b": values["b"].detach()})
+    assert method.numbers["a"].item() < method.numbers["b"].item()
+
+
+def test_gradnorm_balances_the_norms_and_keeps_the_sum():
+    method = GradNorm(alpha=0.0)
+    for _ in range(500):
+        method.balance({"a": 1.0, "b": 1.0}, [10.0, 1.0])
+        assert sum(method.w.values()) == pytest.approx(2)
+    assert method.w["a"] * 10 == pytest.approx(method.w["b"], rel=0.3)
+    slow = GradNorm(alpha=1.5)
+    slow.balance({"a": 1.0, "b": 1.0}, [1.0, 1.0])
+    slow.balance({"a": 1.0, "b": 0.1}, [1.0, 1.0])
+    assert slow.w["a"] > 1 > slow.w["b"]
+
+
+def test_gradnorm_takes_norms_at_the_last_shared_layer():
+    model, losses = toy()
+    method = GradNorm()
+    seen = []
+    method.balance = lambda values, norms: seen.append(norms)
+    method.backward(losses(), model)
+    layer = model.encoder.weight
+    rows = [torch.autograd.grad(loss, layer, retain_graph=True)[0] for loss in losses().values()]
+    expected = [float(row.norm()) for row in rows]
+    assert seen[0] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_trains_without_arguments_and_its_state_goes_round(name):
+    model, losses = toy()
+    method, before = METHODS[name](), sum(float(v.detach()) for v in losses().values())
+    for _ in range(30):
+        step(method, model, losses)
+        if method.second_look:
+            method.observe(losses())
+    assert sum(float(v.detach()) for v in losses().values()) < before
+    assert all(0 <= w < float("inf") for w in method.weights.values())
+    twin = METHODS[name]()
+    twin.load_state_dict(method.state_dict())
+    gradients = []
+    for each in (method, twin):
+        model.zero_grad()
+        each.backward(losses(), model)
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_an_absent_task_takes_no_part_and_keeps_its_state(name):
+    model, losses = toy()
+    method = METHODS[name]()
+    for _ in range(3):
+        step(method, model, losses)
+    model.zero_grad()
+    method.backward({"b": losses()["b"]}, model)
+    assert all(p.grad is None for p in model.task_parameters("a"))
+    alone = torch.cat([g.flatten() for g in torch.autograd.grad(losses()["b"], list(model.shared_parameters()))])
+    got = torch.cat([p.grad.flatten() for p in model.shared_parameters()])
+    assert torch.allclose(got / got.norm(), alone / alone.norm(), atol=1e-4)
+    step(method, model, losses)  # and it comes back
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_names_the_task(name, bad):
+    model, losses = toy()
+    values = losses()
+    values["b"] = values["b"] * bad
+    with pytest.raises(WeightingError, match="'b'"):
+        METHODS[name]().backward(values, model)
+
+
+@pytest.mark.parametrize("method", [GeometricMean(), FAMO()], ids=lambda m: type(m).__name__)
+def test_a_loss_without_logarithm_is_refused(method):
+    with pytest.raises(WeightingError, match="'b' is -1"):
+        method.total(torch.tensor([1.0, -1.0]), ["a", "b"])
+
+
+@pytest.mark.parametrize("method", LOSS_METHODS, ids=lambda m: m.__name__)
+def test_loss_methods_say_that_they_do_not_combine_gradients(method):
+    with pytest.raises(NotImplementedError, match=method.__name__):
+        method().combine(torch.eye(2))
