@@ -5,11 +5,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torchvision.models.detection import FCOS, ssdlite320_mobilenet_v3_large
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -17,20 +19,23 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from mtlkit.data import DigitScenes, Loader, OxfordPets
 from mtlkit.metrics import AveragePrecision
+from mtlkit.model import ClassificationHead, ConvEncoder, SharedEncoderModel
 from mtlkit.optim import MuonAdamW, one_cycle
 from mtlkit.recipe import Case, Recipe
 from mtlkit.tasks import Task
 from mtlkit.training import Record, evaluate, train
+from mtlkit.weighting import METHODS, AlignedMTL, EqualWeights, GradientWeighting, UPGrad, Weighting
 
 
 def run(what: str, seconds: float = 60.0, photos: Path | None = None) -> dict[str, Any]:
-    """Run one benchmark: "quality", "sharing", "photos", "import" or "data"."""
+    """Run one benchmark, e.g. "quality"; the names are the keys of `benches`."""
     benches: dict[str, Callable[[], dict[str, Any]]] = {
         "quality": lambda: quality(seconds),
         "sharing": sharing,
         "photos": lambda: photographs(photos, seconds),
         "import": import_time,
         "data": scenes_per_second,
+        "weighting": weighting,
     }
     return benches[what]()
 
@@ -204,3 +209,98 @@ def scenes_per_second(rounds: int = 5, n: int = 2048) -> dict[str, Any]:
         rates.append(n / (time.perf_counter() - started))
     torch.set_num_threads(threads)
     return {"scenes_per_second": statistics.median(rates), "of": n}
+
+
+def weighting(rounds: int = 15, steps: int = 4, batch_size: int = 32) -> dict[str, Any]:
+    """Time forward + backward of every weighting method, as ratios to a plain sum of losses, for 2 and 5 tasks.
+
+    "floor" is one forward pass and K backward passes with nothing done to the gradients. `torchjd` entries are
+    TorchJD's `mtl_backward` and `jac_to_grad` at their defaults. All take turns, so that all meet the same machine.
+    """
+    return {f"K={K}": _weighting(K, rounds, steps, batch_size) for K in (2, 5)}
+
+
+def _weighting(K: int, rounds: int, steps: int, batch_size: int) -> dict[str, float]:
+    torch.manual_seed(0)
+    image, labels = torch.rand(batch_size, 3, 64, 64), torch.randint(10, (K, batch_size))
+    encoder = ConvEncoder()
+    model = SharedEncoderModel(encoder, {f"task {k}": ClassificationHead(encoder.channels, 10) for k in range(K)})
+    model.train().to(memory_format=torch.channels_last)
+    image = image.contiguous(memory_format=torch.channels_last)
+
+    def losses() -> dict[str, Tensor]:
+        model.zero_grad()
+        outputs = model(image)
+        return {name: cross_entropy(output, labels[k]) for k, (name, output) in enumerate(outputs.items())}
+
+    def ours(method: Weighting) -> Callable[[], None]:
+        def step() -> None:
+            method.backward(losses(), model)
+            if method.second_look:
+                with torch.no_grad():
+                    method.observe(losses())
+
+        return step
+
+    def floor() -> None:
+        for loss in losses().values():
+            loss.backward(retain_graph=True)
+
+    methods: dict[str, Weighting] = {name: make() for name, make in METHODS.items()}
+    features: dict[str, Weighting] = {
+        "AlignedMTL at features": AlignedMTL(at="features"),
+        "UPGrad at features": UPGrad(at="features"),
+    }
+    contestants: dict[str, Callable[[], None]] = {"floor": floor}
+    contestants |= {name: ours(method) for name, method in (methods | features).items()} | _torchjd(K, model, losses)
+    plain = ours(EqualWeights())
+    ratios: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(rounds + 1):
+        for name, step in contestants.items():
+            base, mine = _seconds(plain, steps), _seconds(step, steps)
+            if turn:  # the first round warms up
+                ratios[name].append(mine / base)
+    medians = {name: statistics.median(values) for name, values in ratios.items()}
+    for name, ratio in medians.items():
+        gradient = isinstance(methods.get(name), GradientWeighting) and name != "MGDAUB"
+        beside = f", {ratio / medians['floor']:.3f} of the floor" if gradient or name.startswith("torchjd") else ""
+        print(f"K={K} {name:<24}{ratio:.3f}{beside}", flush=True)
+    return medians
+
+
+def _torchjd(
+    K: int, model: SharedEncoderModel, losses: Callable[[], dict[str, Tensor]]
+) -> dict[str, Callable[[], None]]:
+    try:
+        from torchjd import aggregation
+        from torchjd.autojac import jac_to_grad, mtl_backward
+    except ImportError:
+        print("torchjd is not installed: its side of the comparison is left out (pip install 'torchjd[full]')")
+        return {}
+
+    def step(aggregator: Any) -> None:
+        values = list(losses().values())
+        assert model.features is not None
+        mtl_backward(values, features=model.features)
+        jac_to_grad(model.shared_parameters(), aggregator)
+
+    aggregators = {
+        "PCGrad": aggregation.PCGrad(),
+        "MGDA": aggregation.MGDA(),
+        "CAGrad": aggregation.CAGrad(0.5),
+        "NashMTL": aggregation.NashMTL(K),
+        "FairGrad": aggregation.FairGrad(2.0),
+        "IMTLG": aggregation.IMTLG(),
+        "ConFIG": aggregation.ConFIG(),
+        "AlignedMTL": aggregation.AlignedMTL(),
+        "UPGrad": aggregation.UPGrad(),
+        "GradDrop": aggregation.GradDrop(),
+    }
+    return {f"torchjd {name}": partial(step, aggregator) for name, aggregator in aggregators.items()}
+
+
+def _seconds(step: Callable[[], None], steps: int) -> float:
+    started = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return (time.perf_counter() - started) / steps

@@ -1,4 +1,4 @@
-"""The command line: `mtlkit train | evaluate | data | bench | figures`."""
+"""The command line: `mtlkit train | evaluate | data | bench | experiments | figures`."""
 
 import argparse
 import json
@@ -88,10 +88,16 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(run=_data_export)
 
     bench = commands.add_parser("bench", help="measure, side by side in one run")
-    bench.add_argument("what", choices=("quality", "sharing", "photos", "import", "data"))
+    bench.add_argument("what", choices=("quality", "sharing", "photos", "import", "data", "weighting"))
     bench.add_argument("--seconds", type=_positive, default=60.0, help="training budget of each contestant")
     bench.add_argument("--photos", type=Path, help="folder with oxford-iiit-pet/ and bccd/, for 'photos'")
     bench.set_defaults(run=_bench)
+
+    experiments = commands.add_parser("experiments", help="run an experiment over many seeds into data/results/")
+    experiments.add_argument("what", choices=("weighting",))
+    experiments.add_argument("--problem", choices=("multimnist", "scenes"), action="append", help="default: all")
+    experiments.add_argument("--seeds", type=int, default=10, help="number of seeds (default: 10)")
+    experiments.set_defaults(run=_experiments)
 
     figures = commands.add_parser("figures", help="draw every picture of the README again")
     figures.add_argument("--folder", type=Path, default=Path("figures"))
@@ -323,6 +329,14 @@ def _bench(options: argparse.Namespace) -> int:
     from mtlkit import bench
 
     print(json.dumps(bench.run(options.what, options.seconds, options.photos)))
+    return 0
+
+
+def _experiments(options: argparse.Namespace) -> int:
+    from mtlkit import experiments
+
+    for outcome in experiments.weighting(options.problem or (), options.seeds):
+        print(f"{outcome.problem} {outcome.setting} seed {outcome.seed}: test {outcome.test}", flush=True)
     return 0
 
 
