@@ -1,0 +1,151 @@
+"""Exercises of notebook 01, tasks and sharing."""
+
+import torch
+from torch import Tensor, nn
+
+from mtlkit.exercises.engine import Exercise, value_and_gradients
+from mtlkit.model import SharedEncoderModel
+
+
+def shared_fraction(model):
+    """Return the fraction of the model's parameters that all tasks train."""
+    shared = sum(p.numel() for p in model.shared_parameters())
+    return shared / sum(p.numel() for p in model.parameters())
+
+
+def _model(generator: torch.Generator) -> tuple[SharedEncoderModel]:
+    width, hidden, *outputs = torch.randint(2, 9, (5,), generator=generator).tolist()
+    encoder = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
+    return (SharedEncoderModel(encoder, {f"task {k}": nn.Linear(hidden, n) for k, n in enumerate(outputs)}),)
+
+
+def _numbers(model: SharedEncoderModel) -> tuple[int, int]:
+    shared = sum(p.numel() for p in model.shared_parameters())
+    return shared, sum(p.numel() for p in model.parameters())
+
+
+def joint_to_separate(encoder, heads):
+    """Return the parameters of the joint model as a fraction of those of one network per task."""
+    return (encoder + sum(heads)) / (len(heads) * encoder + sum(heads))
+
+
+def _sizes(generator: torch.Generator) -> tuple[int, list[int]]:
+    tasks = int(torch.randint(2, 6, (), generator=generator))
+    encoder = int(torch.randint(10, 1000, (), generator=generator))
+    return encoder, torch.randint(10, 500, (tasks,), generator=generator).tolist()
+
+
+def soft_sharing_penalty(a, b):
+    """Return the sum of squared differences over all parameters."""
+    return sum((p - q).square().sum() for p, q in zip(a, b, strict=True))
+
+
+def _two_networks(generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
+    shapes = [(4, 3), (4,), (2, 4)]
+    a, b = ([torch.randn(shape, generator=generator) for shape in shapes] for _ in range(2))
+    return [t.requires_grad_() for t in a], [t.requires_grad_() for t in b]
+
+
+EXERCISES = (
+    Exercise(
+        "01.1",
+        "How much is shared?",
+        "Write `shared_fraction(model)` for a `SharedEncoderModel`: which fraction (0 to 1) of *all* its parameters do "
+        "all tasks train? `model.shared_parameters()` and `model.parameters()` yield tensors.",
+        1,
+        5,
+        (
+            "A parameter is one number; a tensor `p` holds `p.numel()` of them.",
+            "Add up `p.numel()` twice: over `model.shared_parameters()` and over `model.parameters()`.",
+            "The fraction is shared / all, and all includes the shared ones.",
+        ),
+        shared_fraction,
+        _model,
+        (
+            (
+                "you counted tensors, not numbers: a tensor p holds p.numel() parameters",
+                lambda model: len(list(model.shared_parameters())) / len(list(model.parameters())),
+            ),
+            (
+                "that is the fraction that is *not* shared",
+                lambda model: 1 - _numbers(model)[0] / _numbers(model)[1],
+            ),
+            (
+                "you divided by the task-specific parameters; divide by all of them",
+                lambda model: _numbers(model)[0] / (_numbers(model)[1] - _numbers(model)[0]),
+            ),
+            ("that is a number of parameters, not a fraction of all", lambda model: _numbers(model)[0]),
+        ),
+    ),
+    Exercise(
+        "01.2",
+        "What does sharing save?",
+        "One joint model has an encoder of `encoder` parameters and one head per task, `heads` (a list of numbers of "
+        "parameters). Separate networks need the encoder once per task. Write `joint_to_separate(encoder, heads)`: the "
+        "parameters of the joint model divided by those of all separate networks together.",
+        1,
+        5,
+        (
+            "How many tasks are there? One per head.",
+            "Both sides have all the heads; they differ in how often the encoder is counted.",
+            "(encoder + all heads) / (K · encoder + all heads).",
+        ),
+        joint_to_separate,
+        _sizes,
+        (
+            ("it is 1/K only if the heads are free; count them too", lambda encoder, heads: 1 / len(heads)),
+            (
+                "you have it upside down: joint divided by separate, at most 1",
+                lambda encoder, heads: (len(heads) * encoder + sum(heads)) / (encoder + sum(heads)),
+            ),
+            (
+                "separate networks need one encoder for *each* task, also for the first",
+                lambda encoder, heads: (encoder + sum(heads)) / ((len(heads) - 1) * encoder + sum(heads)),
+            ),
+            (
+                "each separate network has only its own head: count every head once",
+                lambda encoder, heads: (encoder + sum(heads)) / (len(heads) * (encoder + sum(heads))),
+            ),
+        ),
+    ),
+    Exercise(
+        "01.3",
+        "Soft sharing",
+        "In soft sharing each task keeps a network of its own, and a penalty holds the networks close together. Write "
+        "`soft_sharing_penalty(a, b)` for two lists of parameter tensors of equal shapes: the sum over *all* numbers of "
+        "the squared difference. Both networks must feel it, so both need its gradient.",
+        2,
+        8,
+        (
+            "Walk through the two lists side by side with `zip(a, b)`.",
+            "`(p - q).square().sum()` is what one pair of tensors pays.",
+            "Do not detach anything: the penalty pulls both networks.",
+        ),
+        soft_sharing_penalty,
+        _two_networks,
+        (
+            (
+                "you took means: then a small layer's numbers count more than a large layer's. Sum over all numbers",
+                lambda a, b: sum((p - q).square().mean() for p, q in zip(a, b, strict=True)),
+            ),
+            (
+                "the second network feels nothing: do not detach it",
+                lambda a, b: sum((p - q.detach()).square().sum() for p, q in zip(a, b, strict=True)),
+            ),
+            (
+                "these are absolute differences; square them",
+                lambda a, b: sum((p - q).abs().sum() for p, q in zip(a, b, strict=True)),
+            ),
+            (
+                "these are distances; the penalty is the distance *squared*",
+                lambda a, b: sum((p - q).square().sum().sqrt() for p, q in zip(a, b, strict=True)),
+            ),
+            ("only the first tensor was compared: go through all of them", lambda a, b: (a[0] - b[0]).square().sum()),
+            (
+                "the sign is wrong: this would push the networks apart",
+                lambda a, b: -sum((p - q).square().sum() for p, q in zip(a, b, strict=True)),
+            ),
+        ),
+        value_and_gradients,
+    ),
+)

@@ -1,0 +1,183 @@
+"""Exercises of notebook 02, the loss."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from mtlkit.exercises.engine import Exercise, value_and_gradients
+
+
+def total_loss(h, heads, targets, weights):
+    """Return Σ w_i mse(f_i(h), y_i)."""
+    return sum(weights[name] * mse_loss(heads[name](h), targets[name]) for name in heads)
+
+
+def _heads(generator: torch.Generator) -> tuple[Tensor, nn.ModuleDict, dict[str, Tensor], dict[str, float]]:
+    h = torch.randn(6, 4, generator=generator, requires_grad=True)
+    heads = nn.ModuleDict({name: nn.Linear(4, 2) for name in ("depth", "normal", "edge")})
+    for p in heads.parameters():
+        p.data = torch.randn(p.shape, generator=generator)
+    targets = {name: torch.randn(6, 2, generator=generator) for name in heads}
+    weights = {name: float(0.1 + 2 * torch.rand((), generator=generator)) for name in heads}
+    return h, heads, targets, weights
+
+
+def cosine(g_a, g_b):
+    """Return the cosine of the angle between two gradients."""
+    return g_a @ g_b / (g_a.norm() * g_b.norm())
+
+
+def _two_gradients(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    return 3 * torch.randn(5, generator=generator), torch.randn(5, generator=generator)
+
+
+def log_like_total(losses):
+    """Return Σ l_i / (l_i as a constant)."""
+    return sum(loss / loss.detach() for loss in losses)
+
+
+def _losses(generator: torch.Generator) -> tuple[list[Tensor]]:
+    x = torch.rand(3, generator=generator) + 0.2
+    return ([value.clone().requires_grad_() for value in x],)
+
+
+def same_steps(lr, K):
+    """Return the learning rate with which the *sum* makes the steps that the *mean* makes with `lr`."""
+    return lr / K
+
+
+def _rate(generator: torch.Generator) -> tuple[float, int]:
+    return float(torch.rand((), generator=generator)), int(torch.randint(2, 9, (), generator=generator))
+
+
+EXERCISES = (
+    Exercise(
+        "02.1",
+        "The total loss",
+        "Write `total_loss(h, heads, targets, weights)`, the weighted total $\\sum_i w_i\\,\\ell_i$. `h` are the shared "
+        "features `[B, C]`; `heads`, `targets`, `weights` are dictionaries with a module, a tensor and a number for each "
+        "task; $\\ell_i$ is `mse_loss(prediction, target)`. Return a scalar tensor through which *h* and all heads learn.",
+        1,
+        8,
+        (
+            "One prediction per task, all from the same `h`: `heads[name](h)`.",
+            "Multiply each task's loss by `weights[name]`, then add them up.",
+            "`sum(... for name in heads)` of tensors is a tensor and keeps the graph. No `.item()`, no `.detach()`.",
+        ),
+        total_loss,
+        _heads,
+        (
+            (
+                "you divided by the number of tasks: that is the mean, a hidden factor 1/K in the learning rate",
+                lambda h, heads, targets, weights: total_loss(h, heads, targets, weights) / len(heads),
+            ),
+            (
+                "the value is right, but the features do not learn: h was detached",
+                lambda h, heads, targets, weights: total_loss(h.detach(), heads, targets, weights),
+            ),
+            (
+                "the value is right, but nothing learns: the total is cut off from the graph (.item() or .detach())",
+                lambda h, heads, targets, weights: total_loss(h, heads, targets, weights).detach(),
+            ),
+            (
+                "the weights were not used",
+                lambda h, heads, targets, weights: total_loss(h, heads, targets, dict.fromkeys(heads, 1.0)),
+            ),
+            (
+                "the popular mistake: outputs and targets of all tasks were mixed before the loss. Each task compares "
+                "its own output with its own target",
+                lambda h, heads, targets, weights: mse_loss(
+                    sum(weights[n] * heads[n](h) for n in heads), sum(weights[n] * targets[n] for n in heads)
+                ),
+            ),
+            (
+                "the sign is wrong: minimising this makes every task worse",
+                lambda h, heads, targets, weights: -total_loss(h, heads, targets, weights),
+            ),
+        ),
+        value_and_gradients,
+    ),
+    Exercise(
+        "02.2",
+        "Do they conflict?",
+        "Write `cosine(g_a, g_b)` for two gradients `[P]`: the cosine of the angle between them, from -1 (opposed) over "
+        "0 (nothing to do with each other) to 1 (the same direction). It must not depend on how long they are.",
+        1,
+        5,
+        (
+            "The inner product is `g_a @ g_b`.",
+            "Divide it by both lengths; a length is `g.norm()`.",
+            "g_a @ g_b / (‖g_a‖ ‖g_b‖). Keep the sign: it is what you came for.",
+        ),
+        cosine,
+        _two_gradients,
+        (
+            ("this is the inner product: it grows with the lengths. Divide by both norms", lambda a, b: a @ b),
+            ("you divided by the *squared* norms", lambda a, b: a @ b / (a.norm() * b.norm()) ** 2),
+            ("you lost the sign, and with it the conflict", lambda a, b: cosine(a, b).abs()),
+            ("this is the angle; its cosine is asked for", lambda a, b: torch.acos(cosine(a, b))),
+            ("only one of the two norms was divided out", lambda a, b: a @ b / a.norm()),
+            ("only one of the two norms was divided out", lambda a, b: a @ b / b.norm()),
+        ),
+    ),
+    Exercise(
+        "02.3",
+        "Detach the right thing",
+        "You want every task to count the same, whatever its unit. Idea: divide each loss by its own current value, "
+        "*taken as a constant*. Write `log_like_total(losses)` for a list of scalar tensors. Its value is K, which says "
+        "nothing; its gradient must be $\\sum_i \\nabla \\ell_i / \\ell_i$, that of $\\sum_i \\log \\ell_i$.",
+        2,
+        8,
+        (
+            "What is the gradient of l / l? Of l / 2?",
+            "`loss.detach()` has the same value, but is a constant for autograd.",
+            "Only the *denominator* is to be a constant.",
+        ),
+        log_like_total,
+        _losses,
+        (
+            (
+                "nothing learns: l / l is the constant 1, its gradient is 0. Detach the denominator",
+                lambda losses: sum(loss / loss for loss in losses),
+            ),
+            (
+                "you detached the numerator: the gradient has the wrong sign, every task gets worse",
+                lambda losses: sum(loss.detach() / loss for loss in losses),
+            ),
+            (
+                "nothing learns: numerator and denominator are both constants",
+                lambda losses: sum(loss.detach() / loss.detach() for loss in losses),
+            ),
+            (
+                "you divided by the mean loss: the tasks still count by their size. Divide each by itself",
+                lambda losses: sum(losses) / torch.stack(losses).mean().detach(),
+            ),
+            (
+                "that is the mean over tasks; the sum is asked for",
+                lambda losses: log_like_total(losses) / len(losses),
+            ),
+        ),
+        value_and_gradients,
+    ),
+    Exercise(
+        "02.4",
+        "Sum or mean?",
+        "A paper trains with the *mean* of K losses, plain SGD and learning rate `lr`. Your code takes the *sum*. Write "
+        "`same_steps(lr, K)`: the learning rate that makes your steps equal theirs.",
+        1,
+        3,
+        (
+            "Write one SGD step for each: parameter minus learning rate times gradient.",
+            "The gradient of the sum is K times the gradient of the mean.",
+            "Your rate times K must equal theirs.",
+        ),
+        same_steps,
+        _rate,
+        (
+            ("the wrong way round: the sum's gradient is already K times longer", lambda lr, K: lr * K),
+            ("with the same rate your steps are K times longer than theirs", lambda lr, K: lr),
+            ("all K losses are averaged: divide by K, not by K - 1", lambda lr, K: lr / (K - 1)),
+            ("the gradient grows in proportion to K, not to its root", lambda lr, K: lr / K**0.5),
+        ),
+    ),
+)

@@ -1,0 +1,202 @@
+"""Exercises of notebook 03, classification and detection."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mtlkit.exercises.engine import Exercise, value_and_gradients
+
+
+def giou(a, b):
+    """Return the generalised IoU of two boxes."""
+    sides = (torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2])).clamp(min=0)
+    shared = sides.prod()
+    union = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared
+    around = (torch.maximum(a[2:], b[2:]) - torch.minimum(a[:2], b[:2])).prod()
+    return shared / union - (around - union) / around
+
+
+def _parts(a: Tensor, b: Tensor, clamp: bool = True, pixel: float = 0.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    sides = torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2]) + pixel
+    shared = (sides.clamp(min=0) if clamp else sides).prod()
+    areas = (a[2:] - a[:2] + pixel).prod() + (b[2:] - b[:2] + pixel).prod()
+    around = (torch.maximum(a[2:], b[2:]) - torch.minimum(a[:2], b[:2]) + pixel).prod()
+    return shared, areas, areas - shared, around
+
+
+def _giou_of(shared: Tensor, areas: Tensor, union: Tensor, around: Tensor) -> Tensor:
+    return shared / union - (around - union) / around
+
+
+def _two_boxes(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    corner = 20 * torch.rand(2, 2, generator=generator)
+    a, b = torch.cat([corner, corner + 4 + 8 * torch.rand(2, 2, generator=generator)], 1)
+    return a, b
+
+
+def masked_loss(logits, label):
+    """Return the mean cross-entropy of the labelled samples, 0 if there are none."""
+    total = cross_entropy(logits, label, ignore_index=-1, reduction="sum")
+    return total / (label >= 0).sum().clamp(min=1)
+
+
+def _partly_labelled(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    label = torch.randint(-1, 3, (6,), generator=generator)
+    if torch.rand((), generator=generator) < 0.4:
+        label[:] = -1
+    return torch.randn(6, 3, generator=generator).requires_grad_(), label
+
+
+def flip(image, boxes):
+    """Return the mirror image with its boxes."""
+    width = image.shape[-1]
+    left, top, right, bottom = boxes.T
+    return image.flip(-1), torch.stack([width - right, top, width - left, bottom], 1)
+
+
+def _image_with_boxes(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    corner = 8 * torch.rand(3, 2, generator=generator)
+    boxes = torch.cat([corner, corner + 2 + 4 * torch.rand(3, 2, generator=generator)], 1)
+    return torch.rand(3, 16, 20, generator=generator), boxes
+
+
+EXERCISES = (
+    Exercise(
+        "03.1",
+        "Generalised IoU",
+        "Write `giou(a, b)` for two boxes `[4]` (left, top, right, bottom): IoU minus the share of the smallest box "
+        "around both that neither covers. First by hand: (0, 0, 10, 10) and (5, 0, 15, 10) share 50 and cover 150, and "
+        "the box around them is 150 too, so IoU = GIoU = 1/3.",
+        2,
+        12,
+        (
+            "The shared box runs from the larger left/top to the smaller right/bottom. What if that has negative width?",
+            "Union = area of a + area of b - shared area. The box around runs from the smaller left/top to the larger "
+            "right/bottom.",
+            "shared / union - (around - union) / around, with the sides of the shared box clamped at 0.",
+        ),
+        giou,
+        _two_boxes,
+        (
+            (
+                "this is the IoU: it is 0 for all boxes that do not touch, near or far. Subtract the uncovered share of "
+                "the box around both",
+                lambda a, b: _parts(a, b)[0] / _parts(a, b)[2],
+            ),
+            (
+                "boxes that do not touch share nothing: clamp the sides of the shared box at 0 before multiplying",
+                lambda a, b: _giou_of(*_parts(a, b, clamp=False)),
+            ),
+            (
+                "the shared area was counted twice in the union: subtract it once",
+                lambda a, b: _giou_of(_parts(a, b)[0], *(_parts(a, b)[k] for k in (1, 1, 3))),
+            ),
+            (
+                "coordinates here are edges, not pixels: a side is right - left, without + 1",
+                lambda a, b: _giou_of(*_parts(a, b, pixel=1.0)),
+            ),
+            (
+                "the uncovered area must be a share of the box around both: divide by it",
+                lambda a, b: _parts(a, b)[0] / _parts(a, b)[2] - (_parts(a, b)[3] - _parts(a, b)[2]) / _parts(a, b)[2],
+            ),
+            (
+                "the sign is wrong: empty space around the boxes must lower the value",
+                lambda a, b: _parts(a, b)[0] / _parts(a, b)[2] + 1 - _parts(a, b)[2] / _parts(a, b)[3],
+            ),
+        ),
+        calls=12,
+    ),
+    Exercise(
+        "03.2",
+        "A label is missing",
+        "Write `masked_loss(logits, label)` with `logits [B, C]` and `label [B]`, where -1 means that nobody has looked. "
+        "Return the mean cross-entropy over the *labelled* samples. If there are none, return 0, still connected to the "
+        "graph, so that `backward` works.",
+        2,
+        8,
+        (
+            "`cross_entropy` has an argument `ignore_index`.",
+            "With `reduction='mean'` and no labelled sample it divides 0 by 0. Take the sum and divide yourself.",
+            "`(label >= 0).sum().clamp(min=1)` is a divisor that is never 0.",
+        ),
+        masked_loss,
+        _partly_labelled,
+        (
+            (
+                "you divided by the size of the batch: then a batch with few labels pays less per label",
+                lambda logits, label: cross_entropy(logits, label, ignore_index=-1, reduction="sum") / len(label),
+            ),
+            (
+                "a missing label was treated as class 0",
+                lambda logits, label: cross_entropy(logits, label.clamp(min=0)),
+            ),
+            (
+                "without any label this is 0 / 0 = NaN, and one NaN ends the training",
+                lambda logits, label: cross_entropy(logits, label, ignore_index=-1),
+            ),
+            (
+                "this is the sum; a batch with more labels must not weigh more",
+                lambda logits, label: cross_entropy(logits, label, ignore_index=-1, reduction="sum"),
+            ),
+            (
+                "the value is right, but nothing learns: it was detached",
+                lambda logits, label: masked_loss(logits, label).detach(),
+            ),
+        ),
+        lambda answer, inputs: value_and_gradients(answer, inputs)
+        | {"connection to the graph": float(torch.as_tensor(answer(*inputs)).requires_grad)},
+        calls=10,
+    ),
+    Exercise(
+        "03.3",
+        "Flip both",
+        "Write `flip(image, boxes)`: mirror an image `[C, H, W]` left to right, with its boxes `[N, 4]` (left, top, "
+        "right, bottom, as edges from 0 to W). Return image and boxes, each box still with left < right.",
+        2,
+        8,
+        (
+            "A pixel edge at x lands at W - x.",
+            "The old *right* edge becomes the new *left* edge.",
+            "New box: (W - right, top, W - left, bottom).",
+        ),
+        flip,
+        _image_with_boxes,
+        (
+            ("the picture is flipped, the boxes are not: the classic", lambda image, boxes: (image.flip(-1), boxes)),
+            (
+                "left and right changed places: every box has a negative width. The old right edge is the new left one",
+                lambda image, boxes: (
+                    image.flip(-1),
+                    torch.stack(
+                        [image.shape[-1] - boxes[:, 0], boxes[:, 1], image.shape[-1] - boxes[:, 2], boxes[:, 3]], 1
+                    ),
+                ),
+            ),
+            (
+                "off by one: these are edges from 0 to W, so x lands at W - x, not at W - 1 - x",
+                lambda image, boxes: (
+                    image.flip(-1),
+                    flip(image, boxes)[1] - torch.tensor([1.0, 0, 1, 0]),
+                ),
+            ),
+            (
+                "that is upside down: left to right is the *last* axis",
+                lambda image, boxes: (
+                    image.flip(-2),
+                    torch.stack(
+                        [boxes[:, 0], image.shape[-2] - boxes[:, 3], boxes[:, 2], image.shape[-2] - boxes[:, 1]], 1
+                    ),
+                ),
+            ),
+            (
+                "the boxes were measured against the height; left and right belong to the width, image.shape[-1]",
+                lambda image, boxes: (
+                    image.flip(-1),
+                    torch.stack(
+                        [image.shape[-2] - boxes[:, 2], boxes[:, 1], image.shape[-2] - boxes[:, 0], boxes[:, 3]], 1
+                    ),
+                ),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,206 @@
+"""Exercises of notebook 05, weighting methods."""
+
+import torch
+from torch import Tensor
+
+from mtlkit.exercises.engine import Exercise, value_and_gradients
+
+
+def uncertainty_total(losses, s):
+    """Return Σ ½ e^{-s_i} l_i + ½ s_i."""
+    return (0.5 * torch.exp(-s) * losses + 0.5 * s).sum()
+
+
+def _losses_and_s(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    losses = (torch.rand(3, generator=generator) + 0.1).requires_grad_()
+    return losses, torch.randn(3, generator=generator).requires_grad_()
+
+
+def dwa_weights(before, last, T):
+    """Return K softmax(r / T), r = last / before."""
+    return len(last) * torch.softmax(last / before / T, 0)
+
+
+def _two_epochs(generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
+    before, last = torch.rand(2, 4, generator=generator) + 0.2
+    return before, last, float(0.5 + 2 * torch.rand((), generator=generator))
+
+
+def pcgrad(g_a, g_b):
+    """Return the sum of both gradients, each without its part against the other."""
+    dot = g_a @ g_b
+    if dot >= 0:
+        return g_a + g_b
+    return (g_a - dot / (g_b @ g_b) * g_b) + (g_b - dot / (g_a @ g_a) * g_a)
+
+
+def _project(g: Tensor, other: Tensor) -> Tensor:
+    return g - min(0.0, float(g @ other)) / (other @ other) * other
+
+
+def _pair(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    return 2 * torch.randn(4, generator=generator), torch.randn(4, generator=generator)
+
+
+def mgda_weight(g_a, g_b):
+    """Return the weight of g_a in the shortest convex combination of both."""
+    gap = g_a - g_b
+    return (-(gap @ g_b) / (gap @ gap)).clamp(0, 1)
+
+
+EXERCISES = (
+    Exercise(
+        "05.1",
+        "Uncertainty weighting",
+        "Write `uncertainty_total(losses, s)` for `losses [K]` and learned numbers `s [K]`: "
+        "$\\sum_i \\tfrac12 e^{-s_i} \\ell_i + \\tfrac12 s_i$. Both the losses and `s` need its gradient. Then think: "
+        "for which $s_i$ is it smallest, and what is the total then if $\\ell_i = 0.01$?",
+        1,
+        6,
+        (
+            "`torch.exp(-s) * losses` weighs the losses.",
+            "The second term keeps s from running away to infinity, where no task would pay anything.",
+            "(0.5 * torch.exp(-s) * losses + 0.5 * s).sum(). It is smallest at s = log l: then ½ + ½ log 0.01 = -1.8.",
+        ),
+        uncertainty_total,
+        _losses_and_s,
+        (
+            (
+                "the sign of s in the exponent is wrong: a large s must make a task weigh *less*",
+                lambda losses, s: (0.5 * torch.exp(s) * losses + 0.5 * s).sum(),
+            ),
+            (
+                "without ½ s nothing holds s back: all weights would go to 0",
+                lambda losses, s: (0.5 * torch.exp(-s) * losses).sum(),
+            ),
+            ("that is the mean; the sum is asked for", lambda losses, s: uncertainty_total(losses, s) / len(losses)),
+            (
+                "the factors ½ are missing",
+                lambda losses, s: (torch.exp(-s) * losses + s).sum(),
+            ),
+            (
+                "the weights were detached: s does not learn from the losses",
+                lambda losses, s: (0.5 * torch.exp(-s).detach() * losses + 0.5 * s).sum(),
+            ),
+            (
+                "the sign of the second term is wrong: it would reward a large s",
+                lambda losses, s: (0.5 * torch.exp(-s) * losses - 0.5 * s).sum(),
+            ),
+        ),
+        value_and_gradients,
+    ),
+    Exercise(
+        "05.2",
+        "Dynamic weight averaging",
+        "Write `dwa_weights(before, last, T)`: from the tasks' mean losses two windows ago, `before [K]`, and in the last "
+        "one, `last [K]`, to the weights $K\\,\\mathrm{softmax}(r/T)$ with $r_i$ = last / before. A task whose loss falls "
+        "slowly gets more.",
+        1,
+        6,
+        (
+            "r near 1: the loss hardly fell. r near 0: it fell a lot.",
+            "`torch.softmax(r / T, 0)` sums to 1.",
+            "The weights are to sum to K, so that equal weights are ones.",
+        ),
+        dwa_weights,
+        _two_epochs,
+        (
+            (
+                "the ratio is upside down: the task that learned most would get most",
+                lambda before, last, T: len(last) * torch.softmax(before / last / T, 0),
+            ),
+            (
+                "these sum to 1; multiply by K, so that equal weights are ones",
+                lambda before, last, T: torch.softmax(last / before / T, 0),
+            ),
+            (
+                "a high temperature T must make the weights more equal: divide by it",
+                lambda before, last, T: len(last) * torch.softmax(last / before * T, 0),
+            ),
+            (
+                "the sign is wrong: the task that learned most would get most",
+                lambda before, last, T: len(last) * torch.softmax(-last / before / T, 0),
+            ),
+            (
+                "DWA looks at the *ratio* of the losses, not at their difference: it must not depend on their units",
+                lambda before, last, T: len(last) * torch.softmax((last - before) / T, 0),
+            ),
+        ),
+    ),
+    Exercise(
+        "05.3",
+        "PCGrad for two tasks",
+        "Write `pcgrad(g_a, g_b)` for two gradients `[P]`. If they conflict (negative inner product), take from each its "
+        "component along the *original* other one; then return their sum. If they do not conflict, return the plain sum.",
+        2,
+        10,
+        (
+            "The component of g_a along g_b is (g_a·g_b / ‖g_b‖²) g_b.",
+            "Compute the inner product once, before anything is changed.",
+            "g_a - dot/(g_b @ g_b) * g_b, and the same with a and b exchanged; both only if dot < 0.",
+        ),
+        pcgrad,
+        _pair,
+        (
+            (
+                "you projected also where the gradients agree: that throws away what both tasks want",
+                lambda a, b: (a - a @ b / (b @ b) * b) + (b - a @ b / (a @ a) * a),
+            ),
+            (
+                "you divided by the norm; the component along g_b needs the *squared* norm",
+                lambda a, b: (
+                    a - min(0.0, float(a @ b)) / b.norm() * b + b - min(0.0, float(a @ b)) / a.norm() * a
+                ),
+            ),
+            (
+                "the second gradient was projected off the *already changed* first one: use the original",
+                lambda a, b: _project(a, b) + _project(b, _project(a, b)),
+            ),
+            ("that is the mean of the two; the sum is asked for", lambda a, b: pcgrad(a, b) / 2),
+            (
+                "the sign is wrong: the conflict was doubled instead of removed",
+                lambda a, b: a + b + min(0.0, float(a @ b)) * (b / (b @ b) + a / (a @ a)),
+            ),
+            ("that is the plain sum: remove the conflict first", lambda a, b: a + b),
+        ),
+        calls=12,
+    ),
+    Exercise(
+        "05.4",
+        "MGDA for two tasks",
+        "Write `mgda_weight(g_a, g_b)`: the weight $w$ in 0..1 for which $w\\,g_a + (1-w)\\,g_b$ is *shortest*. (Set the "
+        "derivative of its squared length to zero, then mind the ends.) It tells who is heard: a short gradient gets most.",
+        3,
+        12,
+        (
+            "The squared length is ‖g_b + w (g_a - g_b)‖², a parabola in w.",
+            "Its minimum: w = -(g_a - g_b)·g_b / ‖g_a - g_b‖².",
+            "Outside 0..1 the nearest end is best: `.clamp(0, 1)`.",
+        ),
+        mgda_weight,
+        _pair,
+        (
+            (
+                "w must stay in 0..1: outside, one task is trained *backwards*",
+                lambda a, b: -((a - b) @ b) / ((a - b) @ (a - b)),
+            ),
+            (
+                "that is the weight of g_b; the weight of g_a is asked for",
+                lambda a, b: 1 - mgda_weight(a, b),
+            ),
+            (
+                "the sign is wrong: look again at the minimum of the parabola",
+                lambda a, b: ((a - b) @ b / ((a - b) @ (a - b))).clamp(0, 1),
+            ),
+            (
+                "you made the gradients unit length first: then w is always ½. Length matters to MGDA",
+                lambda a, b: torch.tensor(0.5),
+            ),
+            (
+                "divide by the *squared* length of the gap",
+                lambda a, b: (-((a - b) @ b) / (a - b).norm()).clamp(0, 1),
+            ),
+        ),
+        calls=12,
+    ),
+)
