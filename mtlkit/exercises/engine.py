@@ -85,7 +85,7 @@ def judge(exercise: Exercise, answer: Any) -> Verdict:
             found.append(exercise.observe(_attempt(answer), copy.deepcopy(arguments)))
         except (_NotAttempted, NotImplementedError):
             return Verdict("not attempted", "not attempted yet")
-        except Exception as error:  # noqa: BLE001 - whatever a learner's code raises is said in words
+        except Exception as error:  # whatever a learner's code raises is said in words
             return Verdict("wrong", f"it raised {type(error).__name__}: {error}")
     differences = [difference(a, b) for a, b in zip(found, expected, strict=True)]
     wrong = [text for text in differences if text]
@@ -95,7 +95,9 @@ def judge(exercise: Exercise, answer: Any) -> Verdict:
         if _same_mistake(exercise, mistake, found):
             return Verdict("wrong", sentence)
     if len(found) > 1 and not any(difference(found[0], other) for other in found[1:]):
-        return Verdict("wrong", "it returns the same whatever it is given: use the arguments, not numbers of one example")
+        return Verdict(
+            "wrong", "it returns the same whatever it is given: use the arguments, not numbers of one example"
+        )
     return Verdict("wrong", f"{wrong[0]} (in {len(wrong)} of {len(found)} random inputs)")
 
 
@@ -113,7 +115,7 @@ def _same_mistake(exercise: Exercise, mistake: Function, found: Sequence[Any]) -
     for arguments, result in zip(exercise.draws(), found, strict=True):
         try:
             wrong = exercise.observe(mistake, copy.deepcopy(arguments))
-        except Exception:  # noqa: BLE001 - a mistake may be one that cannot even run on every input
+        except Exception:  # a mistake may be one that cannot even run on every input
             return False
         if difference(result, wrong):
             return False

@@ -93,7 +93,10 @@ EXERCISES = (
         joint_to_separate,
         _sizes,
         (
-            ("it is 1/K only if the heads are free; count them too", lambda encoder, heads: 1 / len(heads)),
+            (
+                "this is 1/K, which would be right if the heads were free; count each of them once on both sides",
+                lambda encoder, heads: 1 / len(heads),
+            ),
             (
                 "you have it upside down: joint divided by separate, at most 1",
                 lambda encoder, heads: (len(heads) * encoder + sum(heads)) / (encoder + sum(heads)),
@@ -103,8 +106,8 @@ EXERCISES = (
                 lambda encoder, heads: (encoder + sum(heads)) / ((len(heads) - 1) * encoder + sum(heads)),
             ),
             (
-                "each separate network has only its own head: count every head once",
-                lambda encoder, heads: (encoder + sum(heads)) / (len(heads) * (encoder + sum(heads))),
+                "the joint model has heads too: count them",
+                lambda encoder, heads: encoder / (len(heads) * encoder + sum(heads)),
             ),
         ),
     ),

@@ -137,16 +137,12 @@ EXERCISES = (
         _losses,
         (
             (
-                "nothing learns: l / l is the constant 1, its gradient is 0. Detach the denominator",
+                "nothing learns, the gradient is 0: l / l is the constant 1, detached or not. Detach the denominator alone",
                 lambda losses: sum(loss / loss for loss in losses),
             ),
             (
                 "you detached the numerator: the gradient has the wrong sign, every task gets worse",
                 lambda losses: sum(loss.detach() / loss for loss in losses),
-            ),
-            (
-                "nothing learns: numerator and denominator are both constants",
-                lambda losses: sum(loss.detach() / loss.detach() for loss in losses),
             ),
             (
                 "you divided by the mean loss: the tasks still count by their size. Divide each by itself",

@@ -143,8 +143,10 @@ EXERCISES = (
                 lambda logits, label: masked_loss(logits, label).detach(),
             ),
         ),
-        lambda answer, inputs: value_and_gradients(answer, inputs)
-        | {"connection to the graph": float(torch.as_tensor(answer(*inputs)).requires_grad)},
+        lambda answer, inputs: (
+            value_and_gradients(answer, inputs)
+            | {"connection to the graph": float(torch.as_tensor(answer(*inputs)).requires_grad)}
+        ),
         calls=10,
     ),
     Exercise(

@@ -42,6 +42,11 @@ def _pair(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return 2 * torch.randn(4, generator=generator), torch.randn(4, generator=generator)
 
 
+def _pair_that_may_agree(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    g_a, g_b = _pair(generator)
+    return g_a + 2 * torch.rand((), generator=generator) * g_b, g_b
+
+
 def mgda_weight(g_a, g_b):
     """Return the weight of g_a in the shortest convex combination of both."""
     gap = g_a - g_b
@@ -148,9 +153,7 @@ EXERCISES = (
             ),
             (
                 "you divided by the norm; the component along g_b needs the *squared* norm",
-                lambda a, b: (
-                    a - min(0.0, float(a @ b)) / b.norm() * b + b - min(0.0, float(a @ b)) / a.norm() * a
-                ),
+                lambda a, b: a - min(0.0, float(a @ b)) / b.norm() * b + b - min(0.0, float(a @ b)) / a.norm() * a,
             ),
             (
                 "the second gradient was projected off the *already changed* first one: use the original",
@@ -178,7 +181,7 @@ EXERCISES = (
             "Outside 0..1 the nearest end is best: `.clamp(0, 1)`.",
         ),
         mgda_weight,
-        _pair,
+        _pair_that_may_agree,
         (
             (
                 "w must stay in 0..1: outside, one task is trained *backwards*",

@@ -1,5 +1,6 @@
 """Every live picture: widgets in which a learner changes something and sees it bend."""
 
 from mtlkit.lab.detections import DetectionExplorer
+from mtlkit.lab.quiz import Quiz
 
-__all__ = ["DetectionExplorer"]
+__all__ = ["DetectionExplorer", "Quiz"]
