@@ -1,6 +1,7 @@
 """Every live picture: widgets in which a learner changes something and sees it bend."""
 
 from mtlkit.lab.detections import DetectionExplorer
+from mtlkit.lab.landscape import LandscapeExplorer
 from mtlkit.lab.quiz import Quiz
 
-__all__ = ["DetectionExplorer", "Quiz"]
+__all__ = ["DetectionExplorer", "LandscapeExplorer", "Quiz"]
