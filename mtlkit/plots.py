@@ -187,8 +187,8 @@ def landscape(
         arrows = {"-g_A": (gradients[0], BLUE), "-g_B": (gradients[1], RED), "sum": (w @ gradients, "black")}
         scale = 1.1 / max(float(np.linalg.norm(g)) for g, _ in arrows.values())
         for name, (g, colour) in arrows.items():
-            tip = start - scale * g
-            axes.annotate("", tip, start, arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2})
+            tip = tuple(start - scale * g)
+            axes.annotate("", tip, tuple(start), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2})
             axes.annotate(name, tip, color=colour, xytext=(4, 4), textcoords="offset points")
         for task, centre in zip(weights, place.centres, strict=True):
             axes.plot(*centre, "k*", markersize=11)
@@ -199,7 +199,7 @@ def landscape(
         axes.grid(False)
         figure.legend(loc="outside upper center", ncols=4, fontsize=8)
     figure.alt = (
-        f"Level lines of the weighted loss of tasks {' and '.join(weights)} over two shared parameters, the Pareto set, "
+        f"Level lines of the weighted loss of tasks {' and '.join(weights)} over two shared parameters, Pareto set, "
         f"gradients at the start, and the paths of {', '.join(paths)}."
     )
     return figure

@@ -26,7 +26,7 @@ class _View(anywidget.AnyWidget):
     weights = traitlets.List([1.0, 1.0]).tag(sync=True)
     start = traitlets.List([-0.5, 1.8]).tag(sync=True)
     paths = traitlets.Bytes().tag(sync=True)  # float32 [1 + methods, points, 2]; the weighted sum first
-    gradients = traitlets.List().tag(sync=True)
+    gradients: Any = traitlets.List().tag(sync=True)
 
     def __repr__(self) -> str:
         return "landscape"
@@ -84,7 +84,8 @@ class LandscapeExplorer:
     @property
     def start(self) -> tuple[float, float]:
         """Where all paths begin."""
-        return tuple(self.widget.start)
+        x, y = self.widget.start
+        return x, y
 
     @start.setter
     def start(self, start: tuple[float, float]) -> None:
@@ -115,5 +116,5 @@ class LandscapeExplorer:
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = self.picture()._repr_mimebundle_()
-        view = self.widget._repr_mimebundle_(**options)
+        view: Any = self.widget._repr_mimebundle_(**options)
         return (view[0] if isinstance(view, tuple) else view) | data, metadata

@@ -8,7 +8,7 @@ from mtlkit.weighting.base import WeightingError
 from mtlkit.weighting.gradients import Array
 
 RANK = 1e-12  # eigenvalues below this part of the largest are rounding, not signal
-STATIONARY = 1e-4  # unit gradients that cancel to less than this leave no direction that is good for all
+STATIONARY = 1e-3  # unit gradients that cancel to less than this leave no direction that is good for all
 
 
 def root(G: Array) -> Array:
@@ -36,6 +36,10 @@ def shortest(G: Array) -> Array:
     norms = np.sqrt(G.diagonal())
     if (norms == 0).any():
         return (norms == 0) / (norms == 0).sum()
+    if len(G) == 2:  # the foot of the perpendicular on the line between the two, if it lies between them
+        gap = G[0, 0] - 2 * G[0, 1] + G[1, 1]
+        first = np.clip((G[1, 1] - G[0, 1]) / gap, 0.0, 1.0) if gap > 0 else 0.5
+        return np.array([first, 1 - first])
     ratio = norms.min() / norms
     y = nonnegative(np.vstack([root(G / np.outer(norms, norms)), ratio]), np.append(np.zeros(len(G)), 1.0))
     w = y * ratio
@@ -60,9 +64,9 @@ def power_balance(C: Array, c: Array, p: float) -> Array:
             if error < 1e-7 and np.abs(step / b).max() < 1e-7:
                 return b
             t = min(1.0, 0.9 / max(1e-300, (-step / b).max()))  # stay positive
+            near = -gradient @ step < 1e-3 * (pull @ b)  # Newton's steps are sure here, and the potential mere rounding
             start = potential(b)
-            allowed = start + 1e-13 * abs(start)  # rounding must not stop the last, best steps
-            while potential(b + t * step) > allowed + 1e-4 * t * (gradient @ step) and t > 1e-10:
+            while not near and potential(b + t * step) > start + 1e-4 * t * (gradient @ step) and t > 1e-10:
                 t /= 2
             b = b + t * step
     if error < 1e-6:
