@@ -3,6 +3,7 @@
 import csv
 import math
 import platform
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +16,13 @@ import torch
 from mtlkit import __version__
 from mtlkit.data import DigitScenes, Loader, MultiMNIST
 from mtlkit.losses import classification_loss
-from mtlkit.metrics import Accuracy
+from mtlkit.metrics import Accuracy, delta_m
 from mtlkit.model import ClassificationHead, ConvEncoder, DetectionHead, SharedEncoderModel
 from mtlkit.tasks import Task, classification_and_detection
 from mtlkit.training import evaluate, train
 from mtlkit.weighting import DWA, METHODS, EqualWeights, StaticWeights, Uncertainty, Weighting
 
 RESULTS = Path(__file__).parents[1] / "data" / "results"
-T_975 = {9: 2.262, 14: 2.145, 19: 2.093}  # quantile of Student's t by degrees of freedom
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,10 @@ class Outcome:
 
 
 def run(problem: Problem, setting: str, weighting: Weighting, seed: int, only: str | None = None) -> Outcome:
-    """Train and score one model. `only` names the task of a single-task model; the other score is then NaN."""
+    """Train and score one model. `only` names the task of a single-task model; the other score is then NaN.
+
+    One thread trains, so that several experiments can run side by side and their seconds can be compared.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = problem.model()
@@ -115,11 +118,16 @@ def run(problem: Problem, setting: str, weighting: Weighting, seed: int, only: s
         if task not in tasks:
             del model.heads[task.name]
     loader = Loader(problem.data("train"), problem.batch_size, seed)
-    started = time.process_time()
-    for _ in train(model, tasks, loader, weighting, steps=problem.steps, device="cpu"):
-        pass
-    seconds = time.process_time() - started
-    found = {split: evaluate(model, tasks, problem.data(split), device="cpu") for split in ("val", "test")}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        started = time.process_time()
+        for _ in train(model, tasks, loader, weighting, steps=problem.steps, device="cpu"):
+            pass
+        seconds = time.process_time() - started
+        found = {split: evaluate(model, tasks, problem.data(split), device="cpu") for split in ("val", "test")}
+    finally:
+        torch.set_num_threads(threads)
     val, test = ((s.get(problem.scores[0], math.nan), s.get(problem.scores[1], math.nan)) for s in found.values())
     return Outcome(problem.name, setting, seed, val, test, seconds)
 
@@ -145,23 +153,17 @@ def weighting(names: Sequence[str] = (), seeds: int = 10, folder: Path = RESULTS
     """Run every contestant on every problem with every seed, and yield each outcome as it is written.
 
     What is in the tables already is not run again: an interrupted experiment goes on where it stopped.
-    One thread, so that several experiments can run side by side and seconds can be compared.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for name in names or PROBLEMS:
-            problem, file = PROBLEMS[name](), folder / f"weighting_{name}.csv"
-            done = {(outcome.setting, outcome.seed) for outcome in read(file)} if file.exists() else set()
-            for seed in range(seeds):
-                for setting, make in contestants(problem).items():
-                    if (setting, seed) not in done:
-                        method, only = make()
-                        outcome = run(problem, setting, method, seed, only)
-                        _append(file, outcome, problem)
-                        yield outcome
-    finally:
-        torch.set_num_threads(threads)
+    for name in names or PROBLEMS:
+        problem, file = PROBLEMS[name](), folder / f"weighting_{name}.csv"
+        done = {(outcome.setting, outcome.seed) for outcome in read(file)} if file.exists() else set()
+        for seed in range(seeds):
+            for setting, make in contestants(problem).items():
+                if (setting, seed) not in done:
+                    method, only = make()
+                    outcome = run(problem, setting, method, seed, only)
+                    _append(file, outcome, problem)
+                    yield outcome
 
 
 def _append(file: Path, outcome: Outcome, problem: Problem) -> None:
@@ -198,3 +200,54 @@ def read(file: Path) -> list[Outcome]:
             )
             for row in rows
         ]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A setting over its seeds: mean test scores, the half widths of their 95 % intervals, Δm, mean seconds.
+
+    Δm is in percent against the single-task models of the same table, positive is better; NaN for those themselves.
+    """
+
+    mean: tuple[float, float]
+    interval: tuple[float, float]
+    delta_m: float
+    delta_m_interval: float
+    val_delta_m: float
+    seconds: float
+
+
+def summarise(outcomes: Sequence[Outcome]) -> dict[str, Summary]:
+    """Return setting → summary over its seeds."""
+    by_setting: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_setting.setdefault(outcome.setting, []).append(outcome)
+
+    def baseline(split: str) -> dict[str, float]:
+        singles = [getattr(o, split) for o in outcomes if o.setting.endswith(" alone")]
+        columns = ([pair[k] for pair in singles if pair[k] == pair[k]] for k in (0, 1))
+        return {str(k): statistics.mean(column) for k, column in enumerate(columns)}
+
+    base = {split: baseline(split) for split in ("val", "test")}
+    summaries = {}
+    for setting, rows in by_setting.items():
+        gains = {
+            split: [delta_m({str(k): getattr(o, split)[k] for k in (0, 1)}, base[split]) for o in rows]
+            for split in ("val", "test")
+        }
+        (a, da), (b, db), (gain, dgain) = (
+            _interval(values) for values in ([o.test[0] for o in rows], [o.test[1] for o in rows], gains["test"])
+        )
+        seconds = statistics.mean(o.seconds for o in rows)
+        summaries[setting] = Summary((a, b), (da, db), gain, dgain, statistics.fmean(gains["val"]), seconds)
+    return summaries
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and the half width of its 95 % interval (Student's t)."""
+    if any(value != value for value in values):
+        return math.nan, math.nan
+    from scipy.stats import t
+
+    quantile = float(t.ppf(0.975, len(values) - 1))
+    return statistics.mean(values), quantile * statistics.stdev(values) / math.sqrt(len(values))

@@ -205,6 +205,45 @@ def landscape(
     return figure
 
 
+def front(summaries: Mapping[str, Any], *, scores: tuple[str, str], named: Sequence[str] = ()) -> Picture:
+    """Show the front of static weights, every method on it, and what each costs in seconds.
+
+    Args:
+        summaries: setting → `mtlkit.experiments.Summary`.
+        scores: names of the two scores.
+        named: methods that get a label; the others are dots.
+    """
+    static = {name: s for name, s in summaries.items() if name.startswith("static ") or name == "EqualWeights"}
+    alone = {name: s for name, s in summaries.items() if name.endswith(" alone")}
+    methods = {name: s for name, s in summaries.items() if name not in static and name not in alone}
+    with rc_context(STYLE):
+        figure = Picture(figsize=(10, 4.6))
+        left, right = figure.subplots(1, 2)
+        order = sorted(static.values(), key=lambda s: s.mean)
+        left.plot([s.mean[0] for s in order], [s.mean[1] for s in order], "-", color=BLUE, zorder=1)
+        for group, colour, mark, label in ((static, BLUE, "s", "static weights"), (methods, RED, "o", "methods")):
+            means, widths = (np.array([getattr(s, name) for s in group.values()]) for name in ("mean", "interval"))
+            left.errorbar(*means.T, *widths.T[::-1], fmt=mark, color=colour, elinewidth=0.6, alpha=0.75, label=label)
+            for s in group.values():
+                right.errorbar(s.seconds, s.delta_m, s.delta_m_interval, fmt=mark, color=colour, elinewidth=0.6)
+        for name in named:
+            s = summaries[name]
+            for axes, at in ((left, s.mean), (right, (s.seconds, s.delta_m))):
+                axes.annotate(name, at, xytext=(5, 5), textcoords="offset points", fontsize=8)
+        for s, line in zip(alone.values(), (left.axvline, left.axhline), strict=True):
+            line(np.nanmax(s.mean), color="0.4", linestyle=":")
+        left.plot([], [], ":", color="0.4", label="each task alone")
+        left.set(xlabel=f"{scores[0]} (test)", ylabel=f"{scores[1]} (test)")
+        right.axhline(0, color="0.4", linestyle=":")
+        right.set(xlabel="seconds of training on one core", ylabel="Δm in %, above 0 is better than alone")
+        left.legend(fontsize=8, loc="lower left")
+    figure.alt = (
+        f"Left: {scores[1]} over {scores[0]} of {len(static)} static weights and {len(methods)} methods with 95 % "
+        "intervals. Right: Δm over training seconds."
+    )
+    return figure
+
+
 def draw_losses(axes: Axes, records: Sequence[Record]) -> None:
     """Draw the losses of a run."""
     for style, name in zip(LINES, _tasks(records), strict=False):
