@@ -57,5 +57,15 @@ def test_its_text_is_neither_thin_nor_long(notebook):
     assert 1200 <= words <= 2000, words
 
 
+def test_it_has_three_exercises_left_open_and_a_quiz(notebook):
+    code = "\n".join(cell.source for cell in code_cells(notebook))
+    shown = set(re.findall(r'"(\d\d\.\d)"', "".join(re.findall(r"^exercise\(.*\)$", code, re.M))))
+    checked = set(re.findall(r'^check\("(\d\d\.\d)"', code, re.M))
+    assert shown == checked and len(shown) >= 3
+    printed = json.dumps([cell.outputs for cell in code_cells(notebook)])
+    assert printed.count("not attempted yet") == len(shown)
+    assert len(re.findall(r'^Quiz\("\d\d"\)$', code, re.M)) == 1
+
+
 def test_there_is_a_notebook():
     assert NOTEBOOKS

@@ -1,5 +1,6 @@
 """Statement, hints, solution and check of each exercise, and the quizzes. A notebook shows them by id."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from mtlkit.exercises import nb01, nb02, nb03, nb05
@@ -27,21 +28,21 @@ __all__ = [
 
 
 class Shown:
-    """An exercise as a notebook shows it."""
+    """Exercises as a notebook shows them."""
 
-    def __init__(self, found: Exercise) -> None:
+    def __init__(self, found: Sequence[Exercise]) -> None:
         self.found = found
 
     def __repr__(self) -> str:
-        return f"Exercise {self.found.id}: {self.found.title}"
+        return "\n".join(f"Exercise {each.id}: {each.title}" for each in self.found)
 
     def _repr_markdown_(self) -> str:
-        return self.found.text()
+        return "\n\n".join(each.text() for each in self.found)
 
 
-def exercise(id: str) -> Shown:
-    """Show an exercise: statement, then three hints and the solution, folded."""
-    return Shown(_find(id))
+def exercise(*ids: str) -> Shown:
+    """Show one exercise or several: statement, then three hints and the solution, folded."""
+    return Shown([_find(id) for id in ids])
 
 
 def check(id: str, answer: Any) -> None:
