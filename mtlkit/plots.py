@@ -123,8 +123,8 @@ def curves(values: Mapping[str, Sequence[float]], *, xlabel: str, ylabel: str) -
     return figure
 
 
-def bars(groups: Mapping[str, Mapping[str, float]], *, ylabel: str) -> Picture:
-    """Show a group of bars for each name, with the value over each bar."""
+def bars(groups: Mapping[str, Mapping[str, float]], *, ylabel: str, top: float | None = 1.1) -> Picture:
+    """Show a group of bars for each name, with the value over each bar; the axis ends at `top`, if given."""
     names = list(next(iter(groups.values())))
     with rc_context(STYLE):
         figure = Picture(figsize=(1.2 + 2.1 * len(groups), 3))
@@ -134,9 +134,9 @@ def bars(groups: Mapping[str, Mapping[str, float]], *, ylabel: str) -> Picture:
             drawn = axes.bar(
                 at, [scores[name] for scores in groups.values()], 0.24, color=colour, hatch=hatch, label=name
             )
-            axes.bar_label(drawn, fmt="%.2f", fontsize=8)
+            axes.bar_label(drawn, fmt="%.2f" if top else "%.3g", fontsize=8)
         axes.set_xticks(range(len(groups)), list(groups))
-        axes.set(ylabel=ylabel, ylim=(0, 1.1))
+        axes.set(ylabel=ylabel, ylim=(0, top))
         figure.legend(loc="outside upper center", ncols=len(names))
     figure.alt = f"Bars of {', '.join(names)} for {', '.join(groups)}."
     return figure

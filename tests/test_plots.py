@@ -69,3 +69,15 @@ def test_the_explorer_shows_a_widget_or_else_its_picture(run):
     data, metadata = DetectionExplorer(case.model, case.train_set, range(2))._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data and data["image/png"]
     assert metadata["image/png"]["alt"] == data["text/plain"]
+
+
+def test_the_sharing_explorer_counts_and_redraws():
+    from mtlkit.lab import SharingExplorer
+
+    explorer = SharingExplorer(tasks=2, encoder=900, head=100)
+    before = explorer.image.value
+    assert explorer.ratio == 1100 / 2000 and "55 %" in explorer.says.value
+    explorer.tasks.value = 1
+    assert explorer.ratio == 1 and explorer.image.value != before
+    data, metadata = explorer._repr_mimebundle_()
+    assert {"image/png", "application/vnd.jupyter.widget-view+json"} <= data.keys() and metadata["image/png"]["alt"]

@@ -3,5 +3,6 @@
 from mtlkit.lab.detections import DetectionExplorer
 from mtlkit.lab.landscape import LandscapeExplorer
 from mtlkit.lab.quiz import Quiz
+from mtlkit.lab.sharing import SharingExplorer
 
-__all__ = ["DetectionExplorer", "LandscapeExplorer", "Quiz"]
+__all__ = ["DetectionExplorer", "LandscapeExplorer", "Quiz", "SharingExplorer"]
