@@ -38,11 +38,15 @@ class Picture(Figure):
 
     alt = ""
 
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    def png(self) -> bytes:
+        """Return the picture as a PNG file."""
         buffer = io.BytesIO()
         with rc_context(STYLE):
             self.savefig(buffer, format="png", dpi=80)
-        png = b64encode(buffer.getvalue()).decode()
+        return buffer.getvalue()
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+        png = b64encode(self.png()).decode()
         return {"image/png": png, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
 
 

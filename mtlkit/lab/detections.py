@@ -1,6 +1,5 @@
 """A widget that shows what thresholds do to detections."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,9 +42,7 @@ class DetectionExplorer:
             score_threshold=self.score.value,
             iou_threshold=self.overlap.value,
         )
-        buffer = io.BytesIO()
-        picture.savefig(buffer, format="png", dpi=80)
-        self.picture, self.image.value, self.image.alt = picture, buffer.getvalue(), picture.alt
+        self.picture, self.image.value, self.image.alt = picture, picture.png(), picture.alt
         self.counts.value = f"<b>{found}</b> boxes shown for <b>{true}</b> digits"
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:

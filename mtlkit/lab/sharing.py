@@ -1,6 +1,5 @@
 """A widget that shows what sharing an encoder saves."""
 
-import io
 from typing import Any
 
 import ipywidgets
@@ -42,9 +41,7 @@ class SharingExplorer:
             f"{K} separate networks": {"encoder": float(K * encoder), "heads": float(K * head)},
         }
         self.picture = plots.bars(groups, ylabel="parameters, thousands", top=None)
-        buffer = io.BytesIO()
-        self.picture.savefig(buffer, format="png", dpi=80)
-        self.image.value, self.image.alt = buffer.getvalue(), self.picture.alt
+        self.image.value, self.image.alt = self.picture.png(), self.picture.alt
         self.says.value = f"the joint network has <b>{100 * self.ratio:.0f} %</b> of the parameters"
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:

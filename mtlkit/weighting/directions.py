@@ -35,7 +35,7 @@ class MGDAUB(MGDA):
 
 
 class CAGrad(GradientWeighting):
-    """max_d min_i g_i·d with ‖d - g_0‖ ≤ c ‖g_0‖, g_0 the *mean* gradient (Liu et al., NeurIPS 2021, equation 1).
+    """max_d min_i g_i·d with ‖d - g_0‖ ≤ c ‖g_0‖, g_0 the *mean* gradient (Liu et al., NeurIPS 2021).
 
     The optimum is d = g_0 + c ‖g_0‖ g_w / ‖g_w‖ with g_w = Σ w_i g_i, w on the simplex. d is returned as it is, not
     divided by 1 + c² as some implementations do, nor multiplied by K. At c = 0 it is the mean of the gradients.
@@ -114,7 +114,7 @@ class _UnitWeighting(GradientWeighting):
 class UPGrad(_UnitWeighting):
     """The mean of the projections of the g_i on the cone of directions that hurt no task (Quinton, Rey, 2024).
 
-    The projection of g_i is Jᵀ v with v = argmin {vᵀ G v: v ≥ e_i}; arXiv:2406.16232, proposition 1.
+    The projection of g_i is Jᵀ v with v = argmin {vᵀ G v: v ≥ e_i}; arXiv:2406.16232.
     """
 
     def weigh_units(self, C: Array, norms: Array) -> Array:
@@ -125,7 +125,7 @@ class UPGrad(_UnitWeighting):
 
 
 class FairGrad(_UnitWeighting):
-    """G w = w^{-1/α}: α-fair shares of the gain g_i·d (Ban, Ji, ICML 2024, equation 8).
+    """G w = w^{-1/α}: α-fair shares of the gain g_i·d (Ban, Ji, ICML 2024).
 
     α = 1 is Nash's bargain, α → ∞ makes all gains equal. With α other than 1 the length of d changes with the scale of
     the losses, its direction does not. Where the gradients cancel (Pareto stationary) there is no such w, and d = 0.
@@ -152,7 +152,7 @@ class NashMTL(FairGrad):
 
     Args:
         every: solve in every so-manieth step; between, the last α weighs the losses, at the price of one backward
-            pass (section 3.2), and the heads get α_i times their gradients.
+            pass, and the heads get α_i times their gradients.
         at: as in `GradientWeighting`.
     """
 
@@ -183,7 +183,7 @@ class NashMTL(FairGrad):
 
 
 class IMTLG(_UnitWeighting):
-    """u_i·d equal for all i, Σ w_i = 1 (Liu et al., "Towards impartial multi-task learning", ICLR 2021, section 3.1).
+    """u_i·d equal for all i, Σ w_i = 1 (Liu et al., "Towards impartial multi-task learning", ICLR 2021).
 
     w may be negative. Where norms differ widely, Σ w = 1 can even turn d against all tasks alike; here it is then
     reversed (Σ w = -1). Where no direction has equal projections other than 0, d = 0.

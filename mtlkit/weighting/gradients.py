@@ -23,7 +23,7 @@ class GradientWeighting(Weighting):
     Args:
         at: "parameters" takes each g_i back through the shared encoder, one after the other: K backward passes.
             "features" takes them at the shared features only, then one pass through the encoder: nearly as cheap as
-            a sum of losses, with an upper bound of the true inner products (Sener, Koltun, NeurIPS 2018, section 3.3).
+            a sum of losses, with an upper bound of the true inner products (Sener, Koltun, NeurIPS 2018).
     """
 
     def __init__(self, at: str = "parameters") -> None:

@@ -85,7 +85,7 @@ class _OneNumberPerTask(Weighting):
 
 
 class Uncertainty(_OneNumberPerTask):
-    """L = Σ ½ e^{-s_i} l_i + ½ s_i, with learned s_i = log σ_i² (Kendall, Gal, Cipolla, CVPR 2018, section 3.2).
+    """L = Σ ½ e^{-s_i} l_i + ½ s_i, with learned s_i = log σ_i² (Kendall, Gal, Cipolla, CVPR 2018).
 
     At the optimum s_i = log l_i, so a task's weight is about 1 / (2 l_i), and L = Σ ½ (1 + log l_i): it is *negative*
     where losses are small. Nothing is wrong then; watch the losses, not their total.
@@ -131,7 +131,7 @@ class GeometricMean(Weighting):
 
 
 class DWA(Weighting):
-    """w = K softmax(r / T), r_i = l_i(t-1) / l_i(t-2) (Liu, Johns, Davison, CVPR 2019, section 3.3).
+    """w = K softmax(r / T), r_i = l_i(t-1) / l_i(t-2) (Liu, Johns, Davison, CVPR 2019).
 
     A task whose loss falls more slowly than the others' weighs more. l_i(t) is the mean over `window` steps; give the
     batches of an epoch for the paper's version. The first two windows are uniform.
@@ -193,7 +193,7 @@ class RandomWeights(Weighting):
 
 
 class Tchebycheff(Weighting):
-    """L = max_i λ_i (l_i - z_i): only the worst task is trained (Bowman 1976; in Lin et al., ICML 2024, section 2).
+    """L = max_i λ_i (l_i - z_i): only the worst task is trained (Bowman 1976; in Lin et al., ICML 2024).
 
     Args:
         preference: task name → λ_i; 1 if not named.

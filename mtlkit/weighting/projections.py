@@ -51,8 +51,8 @@ class PCGrad(_SeededWeighting):
 class GradVac(_SeededWeighting):
     """Like PCGrad, but g_i is moved towards g_j until their cosine is φ_ij, a running mean of what it was before.
 
-    g_i ← g_i + ‖g_i‖ (φ √(1-cos²) - cos √(1-φ²)) / (‖g_j‖ √(1-φ²)) g_j where cos < φ (Wang et al., ICLR 2021,
-    equation 2). φ begins at 0: the first step is PCGrad's.
+    g_i ← g_i + ‖g_i‖ (φ √(1-cos²) - cos √(1-φ²)) / (‖g_j‖ √(1-φ²)) g_j where cos < φ
+    (Wang et al., ICLR 2021). φ begins at 0: the first step is PCGrad's.
 
     Args:
         beta: how fast φ follows.
