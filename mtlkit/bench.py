@@ -1,5 +1,7 @@
 """Benchmarks: `mtlkit bench WHAT` measures contestants side by side in one run and prints one JSON object last."""
 
+import contextlib
+import ctypes
 import statistics
 import subprocess
 import sys
@@ -216,8 +218,18 @@ def weighting(rounds: int = 15, steps: int = 4, batch_size: int = 32) -> dict[st
 
     "floor" is one forward pass and K backward passes with nothing done to the gradients. `torchjd` entries are
     TorchJD's `mtl_backward` and `jac_to_grad` at their defaults. All take turns, so that all meet the same machine.
+    Freed memory stays with the process: whether it goes back to the system and is fetched anew, at up to a tenth of a
+    step, is a matter of who frees what last.
     """
+    _keep_freed_memory()
     return {f"K={K}": _weighting(K, rounds, steps, batch_size) for K in (2, 5)}
+
+
+def _keep_freed_memory() -> None:
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # only the C library of Linux has this
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+        mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD
 
 
 def _weighting(K: int, rounds: int, steps: int, batch_size: int) -> dict[str, float]:

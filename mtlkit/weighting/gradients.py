@@ -11,7 +11,7 @@ from torch import Tensor
 from mtlkit.weighting.base import Weighting, check_finite, names, stack
 
 Array = NDArray[np.float64]
-BLOCK = 8192  # columns of a Jacobian that are turned into float64 at a time: they stay in the cache
+BLOCK = 16384  # columns of a Jacobian that are turned into float64 at a time
 
 
 class GradientWeighting(Weighting):
@@ -64,7 +64,7 @@ class GradientWeighting(Weighting):
         if self.at == "parameters":
             J = _task_gradients(values, shared, own)
             for parameter, part in zip(shared, _split(self.combine(J, tasks), shared), strict=True):
-                parameter.grad = torch.empty_like(parameter).copy_(part)  # in the parameter's own memory format
+                parameter.grad = part
         else:
             features = model.features
             (part,) = _split(self.combine(_task_gradients(values, [features], own), tasks), [features])
@@ -72,7 +72,10 @@ class GradientWeighting(Weighting):
 
 
 def jacobian(losses: Mapping[str, Tensor], model: Any) -> Tensor:
-    """Return the gradients of `losses` with respect to the shared parameters, one row a task: `[K, P]`."""
+    """Return the gradients of `losses` with respect to the shared parameters, one row a task: `[K, P]`.
+
+    A row has the parameters in the order of `shared_parameters()`, the numbers of each as they lie in memory.
+    """
     return _task_gradients(list(losses.values()), list(model.shared_parameters()), [], keep=True)
 
 
@@ -81,22 +84,33 @@ def _task_gradients(
 ) -> Tensor:
     """Return J `[K, P]`, one backward pass a row; add the gradients of the tensors `own` to their `.grad`."""
     J = torch.zeros(len(losses), sum(tensor.numel() for tensor in at), dtype=at[0].dtype, device=at[0].device)
-    for k, (row, loss) in enumerate(zip(J, losses, strict=True)):
+    places = [place.unbind() for place in _split(J, at)]
+    for k, loss in enumerate(losses):
         retain = keep or k + 1 < len(losses)
         gradients = torch.autograd.grad(loss, [*at, *own], retain_graph=retain, allow_unused=True)
-        for place, gradient in zip(_split(row, at), gradients, strict=False):
-            if gradient is not None:
-                place.copy_(gradient)
+        here = [(place[k], gradient) for place, gradient in zip(places, gradients, strict=False) if gradient is not None]
+        torch._foreach_copy_([place for place, _ in here], [gradient for _, gradient in here])
         for tensor, gradient in zip(own, gradients[len(at) :], strict=True):
             if gradient is not None:
                 tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+        del gradients, here  # the next pass takes their memory, still in the cache
     return J
 
 
-def _split(row: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """View a long vector as tensors shaped like those of `like`."""
-    parts = row.split([tensor.numel() for tensor in like])
-    return [part.view(tensor.shape) for part, tensor in zip(parts, like, strict=True)]
+def _split(rows: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """View `rows [..., P]` as tensors `[..., *shape]` for those of `like`, the numbers in the same order in memory."""
+    parts = rows.split([tensor.numel() for tensor in like], -1)
+    return [
+        part.as_strided(part.shape[:-1] + tensor.shape, part.stride()[:-1] + tensor.stride())
+        if _is_dense(tensor)
+        else part.reshape(part.shape[:-1] + tensor.shape)
+        for part, tensor in zip(parts, like, strict=True)
+    ]
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether the strides visit every place in memory once: so for each memory format, not for every view."""
+    return torch.empty_like(tensor, device="meta").stride() == tensor.stride()
 
 
 def gramian(jacobian: Tensor) -> Tensor:

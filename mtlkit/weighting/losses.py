@@ -55,7 +55,7 @@ class _OneNumberPerTask(Weighting):
     def __init__(self, lr: float, start: float = 0.0, weight_decay: float = 0.0) -> None:
         super().__init__()
         self.start, self.numbers = start, dict[str, Tensor]()
-        self.optimizer = torch.optim.Adam([torch.empty(0)], lr, weight_decay=weight_decay)
+        self.optimizer = torch.optim.Adam([torch.empty(0)], lr, weight_decay=weight_decay, fused=True)
 
     def of(self, tasks: Sequence[str]) -> Tensor:
         """Return the numbers `[K]` of `tasks`; a task seen for the first time gets the starting value."""

@@ -96,13 +96,13 @@ class GradVac(_SeededWeighting):
 class GradDrop(_SeededWeighting):
     """In each coordinate only gradients of one sign are kept (Chen et al., NeurIPS 2020, algorithm 1).
 
-    The positive ones with probability P = ½ (1 + Σ g_i / Σ |g_i|), else the negative ones. There are no weights.
+    The positive ones, whose sum is p, with probability ½ (1 + Σ g_i / Σ |g_i|) = p / (p - n), else the negative ones,
+    whose sum is n. There are no weights.
     """
 
     def combine(self, jacobian: Tensor, tasks: Sequence[str] = ()) -> Tensor:
         """Return the sum `[P]` of what is kept."""
         check_finite("gradient's sum", names(tasks, len(jacobian)), jacobian.sum(1))
-        size = jacobian.abs().sum(0)
-        P = (1 + torch.where(size > 0, jacobian.sum(0) / size.clamp(min=torch.finfo(size.dtype).tiny), 0)) / 2
+        positive, negative = jacobian.clamp(min=0).sum(0), jacobian.clamp(max=0).sum(0)
         draw = torch.rand(jacobian.shape[1], generator=self.generator).to(jacobian)
-        return torch.where(draw < P, jacobian.clamp(min=0).sum(0), jacobian.clamp(max=0).sum(0))
+        return torch.where(draw * (positive - negative) < positive, positive, negative)

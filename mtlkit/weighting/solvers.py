@@ -49,6 +49,7 @@ def shortest(G: Array) -> Array:
 def power_balance(C: Array, c: Array, p: float) -> Array:
     """Return b > 0 with C b = c b^{-p}: the minimum of ½ bᵀCb - Σ ∫ c b^{-p}, convex, by Newton's method."""
     b = c ** (1 / (1 + p))
+    b = b * ((c @ b ** (1 - p)) / max(float(b @ C @ b), RANK)) ** (1 / (1 + p))  # as long as a solution must be
 
     def potential(b: Array) -> float:
         barrier = np.log(b) if p == 1 else b ** (1 - p) / (1 - p)
