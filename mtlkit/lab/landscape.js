@@ -5,6 +5,7 @@ const LEVELS = 14;
 
 function make(tag, parent, props = {}) {
   const node = Object.assign(document.createElement(tag), props);
+  if (tag === "input") node.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take the arrow keys
   parent.appendChild(node);
   return node;
 }

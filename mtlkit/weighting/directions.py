@@ -65,7 +65,8 @@ class CAGrad(GradientWeighting):
             w = shortest(G + mu * (dot[:, None] + dot) + mu**2)
             return w, float(np.sqrt(np.maximum(w @ G @ w, 0.0))) / mu
 
-        low, high = np.log(1e-6), np.log(1e6 * np.sqrt(G.diagonal().max()) / self.c)
+        least = shortest(G)  # ‖g_w‖ is between the shortest of all and the longest g_i, which brackets μ
+        low, high = np.log(np.sqrt(np.array([max(least @ G @ least, 1e-12), 2 * G.diagonal().max()])) / self.c)
         if away(low)[1] <= self.c:  # the best direction of all lies inside the ball
             return mean + away(low)[0] * np.exp(-low)
         w, _ = away(brentq(lambda log_mu: np.log(max(away(log_mu)[1], 1e-300) / self.c), low, high, xtol=1e-13))
