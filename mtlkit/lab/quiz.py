@@ -6,6 +6,12 @@ import ipywidgets
 
 from mtlkit.exercises.quizzes import LETTERS, QUIZZES, as_markdown
 
+STYLE = """<style>
+.mtl-quiz .widget-radio-box { height: auto; width: 100%; }
+.mtl-quiz .widget-radio-box label { height: auto; line-height: 1.4; margin: 3px 0; white-space: normal; }
+.mtl-quiz .widget-html-content { height: auto; line-height: 1.4; white-space: normal; }
+</style>"""
+
 
 class Quiz:
     """Four questions; a click on an option shows its feedback.
@@ -19,7 +25,7 @@ class Quiz:
     def __init__(self, notebook: str) -> None:
         self.notebook, self.text = notebook, as_markdown(notebook)
         self.choices, self.feedback = [], []
-        rows = []
+        rows: list[ipywidgets.Widget] = [ipywidgets.HTML(STYLE)]
         for letter, question in zip("ABCD", QUIZZES[notebook], strict=True):
             options = [
                 (f"({name}) {option.text}", name) for name, option in zip(LETTERS, question.options, strict=True)
@@ -32,7 +38,7 @@ class Quiz:
             self.choices.append(choice)
             self.feedback.append(told)
             rows += [ipywidgets.HTML(f"<b>{letter}.</b> {question.text}"), choice, told]
-        self.widget = ipywidgets.VBox(rows)
+        self.widget = ipywidgets.VBox(rows).add_class("mtl-quiz")
 
     def __repr__(self) -> str:
         return f"Quiz {self.notebook}: 4 questions"
