@@ -11,6 +11,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 from torch import Tensor, nn
 
 from mtlkit.data import collate
@@ -21,6 +22,7 @@ from mtlkit.training import Record
 # Okabe, Ito: eight colours that people with any colour vision tell apart
 BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
 LINES = ((BLUE, "-"), (RED, "--"), (GREEN, "-."), (PINK, ":"))
+LARGE = 100_000  # bytes of a PNG
 MOST_LABELS = 10  # more in one tile would hide the image
 STYLE: Any = {
     "font.size": 10,
@@ -39,10 +41,13 @@ class Picture(Figure):
     alt = ""
 
     def png(self) -> bytes:
-        """Return the picture as a PNG file."""
+        """Return the picture as a PNG file; a large one with fewer colours, so that notebooks stay small."""
         buffer = io.BytesIO()
         with rc_context(STYLE):
             self.savefig(buffer, format="png", dpi=80)
+        if buffer.tell() > LARGE:
+            image, buffer = Image.open(buffer).convert("RGB"), io.BytesIO()
+            image.quantize(64).save(buffer, format="png", optimize=True)
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
@@ -166,6 +171,27 @@ def run(records: Sequence[Record], model: nn.Module, dataset: Any, scores: Mappi
         table.text(0.1, 0.9, text, family="monospace", va="top", fontsize=11)
         figure.suptitle("orange, dashed: true boxes    blue, solid: predicted, with class and confidence", fontsize=10)
     figure.alt = f"{_alt_predictions(len(indices))} {_alt_losses(records)}"
+    return figure
+
+
+def steered(records: Sequence[Any], changes: Sequence[int], model: nn.Module, dataset: Any) -> Picture:
+    """Show a run of the live lab: losses with a mark at each of the steps `changes`, nine scenes, trail of scores."""
+    trail = list(dict.fromkeys(tuple(record.scores.values()) for record in records if record.scores))
+    with rc_context(STYLE):
+        figure = Picture(figsize=(9.6, 4.6))
+        left, right = figure.subfigures(1, 2, width_ratios=(5, 4), squeeze=False)[0]
+        losses, scores = left.subplots(2, 1, height_ratios=(5, 3))
+        if records:
+            draw_losses(losses, records)
+        for step in changes:
+            losses.axvline(step, color="0.4", linewidth=0.8, linestyle=(0, (2, 2)))
+        if trail:
+            scores.plot(*zip(*trail, strict=True), "o-", color=GREEN, markersize=3, linewidth=1)
+            scores.plot(*trail[-1], "o", color=GREEN, markersize=8)
+        scores.set(xlabel="classify: accuracy", ylabel="detect: AP", xlim=(0, 1), ylim=(0, 1))
+        draw_predictions(list(right.subplots(3, 3).flat), model, dataset, range(9))
+    marks = f" A mark where something was changed: step {', '.join(map(str, changes))}." if changes else ""
+    figure.alt = f"{_alt_losses(records)}{marks} {_alt_predictions(9)} A trail in the plane of accuracy and AP."
     return figure
 
 

@@ -13,7 +13,7 @@ from mtlkit.data import Batch, collate
 from mtlkit.model import SharedEncoderModel
 from mtlkit.optim import MuonAdamW, one_cycle
 from mtlkit.tasks import Task
-from mtlkit.weighting import EqualWeights, Weighting, WeightingError, conflict, jacobian
+from mtlkit.weighting import Conflict, EqualWeights, Weighting, WeightingError, conflict, jacobian
 from mtlkit.weighting.base import check_finite
 
 
@@ -40,14 +40,19 @@ class Record(Progress):
         weights: task name → weight used.
         tasks: names of the tasks that took part: those with a label in the batch.
         raw_losses: their losses `[K]` before weighting, on the device.
-        cosine: mean cosine between the tasks' gradients of the shared parameters, where it was measured.
+        conflict: angles and lengths of the tasks' gradients of the shared parameters, where they were measured.
     """
 
     rate: float = 0.0
     weights: dict[str, float] = field(default_factory=dict)
     tasks: tuple[str, ...] = ()
     raw_losses: Tensor = field(default_factory=lambda: torch.empty(0))
-    cosine: float | None = None
+    conflict: Conflict | None = None
+
+    @property
+    def cosine(self) -> float | None:
+        """Mean cosine between the tasks' gradients, where it was measured."""
+        return self.conflict.mean_cosine if self.conflict else None
 
     @property
     def losses(self) -> dict[str, float]:
@@ -90,7 +95,7 @@ def train(
         clip: largest norm of the gradient of all parameters together.
         device: "auto" takes CUDA where there is one.
         precision: "auto" computes in bfloat16 on CUDA and float32 on a CPU; or say "bfloat16" or "float32".
-        cosine_every: measure the cosine every so many steps, at one more backward pass a task; 0 is never.
+        cosine_every: measure the conflict every so many steps, at one more backward pass a task; 0 is never.
         after: the record or checkpoint to go on from.
 
     Raises:
@@ -129,7 +134,7 @@ def train(
         labelled = [task for task in tasks if task.labelled is None or bool(task.labelled(batch).any())]
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
         model.train()
-        cosine, raw_losses = None, torch.empty(0)
+        measured, raw_losses = None, torch.empty(0)
         if labelled:
             optimizer.zero_grad()
             losses = _losses(model, labelled, batch, low_precision)
@@ -139,7 +144,7 @@ def train(
                 if look:
                     check_finite("loss", list(losses), raw_losses)
                 if cosine_every and step % cosine_every == 0:
-                    cosine = conflict(jacobian(losses, model)).mean_cosine
+                    measured = conflict(jacobian(losses, model))
                 weighting.backward(losses, model)
                 norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
                 if look and not norm.isfinite():
@@ -155,7 +160,7 @@ def train(
         step += 1
         elapsed += time.perf_counter() - started
         yield Record(
-            step, elapsed, rate, dict(weighting.weights), tuple(task.name for task in labelled), raw_losses, cosine
+            step, elapsed, rate, dict(weighting.weights), tuple(task.name for task in labelled), raw_losses, measured
         )
 
 

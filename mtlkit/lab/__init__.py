@@ -2,7 +2,8 @@
 
 from mtlkit.lab.detections import DetectionExplorer
 from mtlkit.lab.landscape import LandscapeExplorer
+from mtlkit.lab.live import LossWeightingLab
 from mtlkit.lab.quiz import Quiz
 from mtlkit.lab.sharing import SharingExplorer
 
-__all__ = ["DetectionExplorer", "LandscapeExplorer", "Quiz", "SharingExplorer"]
+__all__ = ["DetectionExplorer", "LandscapeExplorer", "LossWeightingLab", "Quiz", "SharingExplorer"]

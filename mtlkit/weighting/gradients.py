@@ -88,7 +88,9 @@ def _task_gradients(
     for k, loss in enumerate(losses):
         retain = keep or k + 1 < len(losses)
         gradients = torch.autograd.grad(loss, [*at, *own], retain_graph=retain, allow_unused=True)
-        here = [(place[k], gradient) for place, gradient in zip(places, gradients, strict=False) if gradient is not None]
+        here = [
+            (place[k], gradient) for place, gradient in zip(places, gradients, strict=False) if gradient is not None
+        ]
         torch._foreach_copy_([place for place, _ in here], [gradient for _, gradient in here])
         for tensor, gradient in zip(own, gradients[len(at) :], strict=True):
             if gradient is not None:

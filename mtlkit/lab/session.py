@@ -1,0 +1,460 @@
+"""The kernel's half of the live lab: one training run that is steered while it goes on. No widget is needed."""
+
+import atexit
+import copy
+import json
+import math
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtlkit.data import DigitScenes
+from mtlkit.recipe import Case, Recipe
+from mtlkit.training import Record, TrainingError, train
+from mtlkit.weighting import METHODS, StaticWeights, Weighting
+
+TASKS = ("classify", "detect")
+CONFLICT_EVERY, SCORE_EVERY, CHUNK = 16, 128, 16  # steps, steps, images scored between two steps
+VALIDATION_SCENES = 64
+MOST_RECORDS, MOST_RUNS = 4096, 4
+SCENE_CLASSES = 5  # the classifier's outputs; "count" uses four of them
+
+_alive: "weakref.WeakSet[Session]" = weakref.WeakSet()
+
+
+class SteeredWeighting(Weighting):
+    """The learner's weights in front of any method, which then sees w_i l_i. A task that weighs 0 takes no part.
+
+    Attributes:
+        factors: task name → w_i.
+        method: combines the scaled losses.
+    """
+
+    def __init__(self, factors: Mapping[str, float], method: Weighting) -> None:
+        self.factors, self.method = dict(factors), method
+
+    @property
+    def weights(self) -> dict[str, float]:  # type: ignore[override]
+        """Task name → the factor with which its gradient went into the update: the learner's times the method's."""
+        return {task: w * self.method.weights.get(task, 1.0) for task, w in self.factors.items()}
+
+    @property
+    def second_look(self) -> bool:  # type: ignore[override]
+        """Whether the method must see the losses again."""
+        return self.method.second_look
+
+    def _scaled(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {task: self.factors[task] * loss for task, loss in losses.items() if self.factors[task] > 0}
+
+    def backward(self, losses: Mapping[str, Tensor], model: Any) -> None:
+        """Leave the method's gradient of the scaled losses in `.grad`; none if every weight is 0."""
+        if scaled := self._scaled(losses):
+            self.method.backward(scaled, model)
+
+    def observe(self, losses: Mapping[str, Tensor]) -> None:
+        """Show the method the scaled losses after the update."""
+        if scaled := self._scaled(losses):
+            self.method.observe(scaled)
+
+
+@dataclass(frozen=True)
+class LabRecord:
+    """One step of a run in the lab. What is not measured in every step is the value measured last.
+
+    Attributes:
+        step: steps done, this one included.
+        seconds: spent training so far.
+        method: name of the weighting method.
+        rate: factor on the optimiser's learning rates.
+        weights: task → the learner's weight.
+        losses: task → its loss before weighting; a task without a label in the batch is not there.
+        cosine: between the two tasks' gradients of the shared parameters.
+        norms: task → length of that gradient, before weighting.
+        scores: "accuracy" and "ap" on the validation sample, 0..1.
+    """
+
+    step: int
+    seconds: float
+    method: str
+    rate: float
+    weights: dict[str, float]
+    losses: dict[str, float]
+    cosine: float | None = None
+    norms: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that had a label in the batch."""
+        return tuple(self.losses)
+
+
+class Run:
+    """The history of one run. Bounded: where there are too many records, every second one is dropped.
+
+    Attributes:
+        settings: what the run began with: seed, data, weights, method, rate.
+        records: in the order of their steps.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], records: list[LabRecord] | None = None) -> None:
+        self.settings, self.records, self.stride = dict(settings), records or [], 1
+
+    def add(self, record: LabRecord) -> None:
+        """Take a record in."""
+        if (record.step - 1) % self.stride == 0:
+            self.records.append(record)
+        if len(self.records) > MOST_RECORDS:
+            self.stride *= 2
+            self.records = [record for record in self.records if (record.step - 1) % self.stride == 0]
+
+    def changes(self) -> list[int]:
+        """Return the steps from which on a weight, the rate or the method was another."""
+        pairs = zip(self.records, self.records[1:], strict=False)
+        return [b.step for a, b in pairs if (a.weights, a.rate, a.method) != (b.weights, b.rate, b.method)]
+
+
+class Session:
+    """Classification + detection on DigitScenes, one step at a time, with everything changeable between two steps.
+
+    `weights`, `rate`, `method` and `data` may be set from any thread; the next step uses them. A lock makes sure that
+    two threads never train the same model.
+
+    Args:
+        scenes: training scenes.
+        batch_size: small, so that a step is short and an answer quick.
+        seed: of initialisation, data and order.
+        weights: task → weight; 1 if not named.
+        rate: factor on the optimiser's learning rates.
+        method: a name in `mtlkit.weighting.METHODS`.
+        data: `scene_class`, `missing` and `label_noise` of `DigitScenes`.
+
+    Raises:
+        ValueError: if a task, a method, a rate or an argument of the data is unknown or out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        scenes: int = 2000,
+        batch_size: int = 16,
+        seed: int = 0,
+        weights: Mapping[str, float] | None = None,
+        rate: float = 0.5,
+        method: str = "StaticWeights",
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.scenes, self.batch_size, self.seed = scenes, batch_size, seed
+        self._weights, self._rate, self._method = dict.fromkeys(TASKS, 1.0), rate, method
+        self._data: dict[str, Any] = {"scene_class": "texture", "missing": 0.0, "label_noise": 0.0}
+        self.weights, self.rate, self.method = dict(weights or {}), rate, method
+        self.data = dict(data or {})
+        self.lock, self.wake = threading.RLock(), threading.Event()
+        self.error: str | None = None
+        self.earlier: list[Run] = []
+        self.after_step: Callable[[LabRecord | None], None] = lambda record: None  # None after an error
+        self.may_run: Callable[[], bool] = lambda: True
+        self.closed = False
+        self._thread: threading.Thread | None = None
+        self._made_of: tuple[int, dict[str, Any]] | None = None  # seed and data of the scenes at hand
+        self._build()
+        _alive.add(self)
+        weakref.finalize(self, self.wake.set)  # the thread then sees that there is nothing left to train
+
+    # what the learner sets
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Task → weight."""
+        return dict(self._weights)
+
+    @weights.setter
+    def weights(self, weights: Mapping[str, float]) -> None:
+        if unknown := set(weights) - set(TASKS):
+            raise ValueError(f"there is no task {min(unknown)!r}: the tasks are {' and '.join(TASKS)}")
+        self._weights = self._weights | {k: float(w) for k, w in StaticWeights(weights).weights.items()}
+
+    @property
+    def rate(self) -> float:
+        """Factor on the optimiser's learning rates."""
+        return self._rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        if not 0 <= rate < math.inf:
+            raise ValueError(f"the rate is {rate}: expected a finite number, 0 or more")
+        self._rate = float(rate)
+
+    @property
+    def method(self) -> str:
+        """Name of the weighting method. A method that is set anew begins without a memory."""
+        return self._method
+
+    @method.setter
+    def method(self, method: str) -> None:
+        if method not in METHODS:
+            raise ValueError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
+        self._method = method
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """`scene_class`, `missing` and `label_noise` of the scenes."""
+        return dict(self._data)
+
+    @data.setter
+    def data(self, data: Mapping[str, Any]) -> None:
+        if unknown := set(data) - set(self._data):
+            raise ValueError(f"there is no knob {min(unknown)!r} of the data; there are {', '.join(self._data)}")
+        wanted = self._data | dict(data)
+        DigitScenes("val", 1, **wanted)  # raises in words
+        self._data = wanted
+
+    # training
+
+    def _build(self) -> None:
+        if (made_of := (self.seed, self.data)) != self._made_of:
+            self._made_of, self._used_data = made_of, self.data
+            self._scenes, self.validation = self._train_set(), self._validation_set()
+            self._scenes.classes = (*self._scenes.classes, "-")[:SCENE_CLASSES]  # so many outputs, whatever is set
+        self.case = Case(Recipe(batch_size=self.batch_size, seed=self.seed), train_set=self._scenes)
+        self.weighting = SteeredWeighting(self._weights, METHODS[self._method]())
+        self._used_method = self._method
+        self._scores: dict[str, float] = {}
+        self._conflict: tuple[float | None, dict[str, float]] = (None, {})
+        self._scoring: Iterator[dict[str, float]] | None = None
+        self.error, self.data_changed = None, True
+        self.run_now, self.steps_done = Run(self.settings()), 0
+        self._steps = train(
+            self.case.model,
+            self.case.tasks,
+            self.case.loader,
+            self.weighting,
+            self.case.optimizer,
+            steps=10**12,
+            schedule=lambda _: self._rate,
+            device="cpu",
+            cosine_every=CONFLICT_EVERY,
+        )
+
+    def _train_set(self) -> DigitScenes:
+        return DigitScenes("train", self.scenes, seed=self.seed, **self._used_data)
+
+    def _validation_set(self) -> DigitScenes:
+        return DigitScenes("val", VALIDATION_SCENES, seed=self.seed, scene_class=self._used_data["scene_class"])
+
+    def settings(self) -> dict[str, Any]:
+        """Return what determines a run from here on, as long as nothing is changed."""
+        return {
+            "seed": self.seed,
+            "scenes": self.scenes,
+            "batch_size": self.batch_size,
+            "weights": self.weights,
+            "rate": self._rate,
+            "method": self._method,
+            "data": self.data,
+        }
+
+    def advance(self) -> LabRecord:
+        """Train for one step with what is set now.
+
+        Raises:
+            TrainingError: if a loss is NaN or infinite or the method cannot be solved; only `reset` mends that.
+        """
+        with self.lock:
+            self.weighting.factors = weights = self._weights
+            if self._method != self._used_method:
+                self.weighting.method, self._used_method = METHODS[self._method](), self._method
+            if self._data != self._used_data:
+                self._used_data = self.data
+                self.case.loader.dataset, self.validation = self._train_set(), self._validation_set()
+                self._made_of = None
+                self.data_changed = True
+            try:
+                record = next(self._steps)
+            except StopIteration:
+                raise RuntimeError(f"{self.error}; reset the lab") from None
+            except TrainingError as error:
+                self.error = str(error)
+                raise
+            self._measure(record)
+            cosine, norms = self._conflict
+            done = LabRecord(
+                record.step, record.seconds, self._used_method, record.rate, weights, record.losses, cosine, norms,
+                self._scores,
+            )  # fmt: skip
+            self.run_now.add(done)
+            self.steps_done = done.step
+            return done
+
+    def _measure(self, record: Record) -> None:
+        if record.conflict is not None and len(record.tasks) == len(TASKS):
+            norms = record.conflict.norms.tolist()
+            self._conflict = record.cosine, dict(zip(record.tasks, norms, strict=True))
+        if (record.step - 1) % SCORE_EVERY == 0:
+            self._scoring = self._score()
+        if self._scoring is not None and (scores := next(self._scoring)):
+            self._scores, self._scoring = scores, None
+
+    @torch.no_grad()
+    def _score(self) -> Iterator[dict[str, float]]:
+        """Score the model as it is now on the validation scenes, a few between two steps; yield the scores at last."""
+        model = copy.deepcopy(self.case.model).eval()
+        metrics = {task.name: task.metric() for task in self.case.tasks}
+        for indices in torch.arange(len(self.validation)).split(CHUNK):
+            batch = self.validation.batch(indices)
+            for name, output in model(batch["image"]).items():
+                metrics[name].update(output, batch)
+            yield {}
+        scores = {name: score for metric in metrics.values() for name, score in metric.compute().items()}
+        yield {task.score: scores[task.score] for task in self.case.tasks}
+
+    def run(self, steps: int, schedule: Mapping[int, Mapping[str, Any]] | None = None) -> None:
+        """Train here and now, without a thread, the same on every call with the same seed.
+
+        Args:
+            steps: how many.
+            schedule: after so many of these steps → what is changed then: task → weight, or "rate", "method", "data",
+                e.g. `{0: {"classify": 0.1}, 100: {"classify": 1.0, "method": "PCGrad"}}`.
+        """
+        self.pause()
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with self.lock:
+                for step in range(steps):
+                    self.change((schedule or {}).get(step, {}))
+                    self.advance()
+        finally:
+            torch.set_num_threads(threads)
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Set several things at once: task → weight, or "rate", "method", "data"."""
+        self.weights = {name: value for name, value in changes.items() if name not in ("rate", "method", "data")}
+        self.rate, self.method = changes.get("rate", self._rate), changes.get("method", self._method)
+        if "data" in changes:
+            self.data = changes["data"]
+
+    # running
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread trains, or will as soon as it may."""
+        return self.wake.is_set() and not self.closed
+
+    def start(self) -> None:
+        """Train in a thread until `pause`; there is never more than one."""
+        if self.closed or self.error:
+            raise RuntimeError(f"{self.error}; reset the lab" if self.error else "this lab is closed: make a new one")
+        self.wake.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=_loop, args=(weakref.ref(self), self.wake), daemon=True)
+            self._thread.start()
+
+    def turn(self) -> None:
+        """Do one step of the thread: an exception becomes `error`, in words, and stops it."""
+        record = None
+        with self.lock:
+            if not self.running:
+                return
+            try:
+                record = self.advance()
+            except Exception as error:
+                self.error = self.error or f"{type(error).__name__}: {error}"
+                self.wake.clear()
+        self.after_step(record)
+
+    def pause(self) -> None:
+        """Stop after the present step."""
+        self.wake.clear()
+        with self.lock:  # wait for it
+            pass
+
+    def reset(self, seed: int | None = None) -> None:
+        """Begin anew, with the same seed or another; the run so far joins the earlier ones."""
+        with self.lock:
+            if len(self.run_now.records) > 1:
+                self.earlier = [*self.earlier, self.run_now][-(MOST_RUNS - 1) :]
+            self.seed = self.seed if seed is None else seed
+            self._build()
+
+    def wait(self, steps: int, timeout: float = 60.0) -> None:
+        """Wait until the run has `steps` steps.
+
+        Raises:
+            RuntimeError: if training stopped with an error, in its words.
+            TimeoutError: if it takes longer than `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while self.steps_done < steps:
+            if self.error:
+                raise RuntimeError(self.error)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.steps_done} of {steps} steps after {timeout:g} s; was the lab started?")
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        """End the thread."""
+        self.closed = True
+        self.wake.set()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=10)
+
+    # keeping
+
+    def save(self, file: str | Path) -> None:
+        """Write all runs into one JSON file."""
+        Path(file).write_text(
+            json.dumps(
+                {
+                    "format": 1,
+                    "runs": [
+                        {"settings": run.settings, "records": [asdict(record) for record in run.records]}
+                        for run in [*self.earlier, self.run_now]
+                    ],
+                }
+            )
+        )
+
+    def load(self, file: str | Path) -> None:
+        """Take over the runs of a file as earlier runs, to compare with.
+
+        Raises:
+            ValueError: if it is not such a file.
+        """
+        try:
+            content = json.loads(Path(file).read_text())
+            runs = [Run(run["settings"], [LabRecord(**row) for row in run["records"]]) for run in content["runs"]]
+        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(
+                f"{file} holds no runs of the lab ({error!r}): expected a file that `save` wrote"
+            ) from error
+        self.earlier = [*self.earlier, *(run for run in runs if run.records)][-(MOST_RUNS - 1) :]
+
+
+def _loop(session: "weakref.ref[Session]", wake: threading.Event) -> None:
+    """Train while the session lives and wants to. One torch thread, so that the browser has a core."""
+    torch.set_num_threads(1)
+    while True:
+        wake.wait()
+        one = session()
+        if one is None or one.closed:
+            return
+        if not one.may_run():
+            time.sleep(0.05)
+        else:
+            one.turn()
+        del one
+
+
+@atexit.register
+def _close_all() -> None:
+    for session in list(_alive):
+        session.close()
