@@ -340,14 +340,17 @@ def _draw_box(axes: Axes, box: Tensor, text: str, colour: str, line: str) -> Non
 
 def _draw_curve(axes: Axes, x: np.ndarray, y: np.ndarray, name: str, colour: str, line: str) -> None:
     axes.plot(x, y, color=colour, alpha=0.2, linewidth=0.8)
-    axes.plot(x, _moving_average(y, max(1, len(y) // 40)), line, color=colour, label=name)
+    axes.plot(x, moving_average(y, max(1, len(y) // 40)), line, color=colour, label=name)
 
 
-def _moving_average(values: np.ndarray, width: int) -> np.ndarray:
-    total = np.cumsum(np.insert(values, 0, 0.0))
+def moving_average(values: np.ndarray, width: int) -> np.ndarray:
+    """Return the mean of the last `width` values that are not NaN, at each place of `values [n]`."""
+    seen = ~np.isnan(values)
+    total, number = (np.cumsum(np.insert(part, 0, 0.0)) for part in (np.where(seen, values, 0.0), seen))
     end = np.arange(1, len(values) + 1)
     start = np.maximum(end - width, 0)
-    return (total[end] - total[start]) / (end - start)
+    with np.errstate(invalid="ignore"):
+        return (total[end] - total[start]) / (number[end] - number[start])
 
 
 def _alt_predictions(n: int) -> str:

@@ -160,7 +160,7 @@ function render({ model, el }) {
       for (const task of fixed.tasks) {
         sliders[task] = slider((value) => set({ [task]: toWeight(value) }), task, LEAST - NOTCH, MOST, NOTCH, (value) => short(toWeight(value)), task);
       }
-      sliders.rate = slider((value) => set({ rate: toWeight(value) }), "learning rate", LEAST - NOTCH, MOST, NOTCH, (value) => `× ${short(toWeight(value))}`);
+      sliders.rate = slider((value) => set({ rate: toWeight(value) }), "rate", LEAST - NOTCH, MOST, NOTCH, (value) => `× ${short(toWeight(value))}`);
       for (const name of fixed.methods) make("option", method, { value: name, textContent: name === "StaticWeights" ? "static weights" : name });
       for (const name of fixed.sceneClasses) make("option", sceneClass, { value: name, textContent: name });
     }
@@ -251,7 +251,8 @@ function render({ model, el }) {
       pen.fillText(String(tick), left - 5, y + 4);
     }
     pen.textAlign = "center";
-    const unit = 10 ** Math.floor(Math.log10(last / 2)), by = last / unit > 5 ? 2 * unit : unit;
+    const room = (last * 60) / (right - left), unit = 10 ** Math.floor(Math.log10(room)); // steps that a number takes
+    const by = unit * [1, 2, 5, 10].find((k) => k * unit >= room);
     for (let step = 0; step <= last; step += by) pen.fillText(String(step), toX(step), height - 5);
     pen.save();
     pen.beginPath();

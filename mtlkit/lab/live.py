@@ -353,7 +353,8 @@ def _trail(run: Run) -> list[list[float]]:
 
 def _outline(run: Run) -> dict[str, Any]:
     """Return what is drawn of an earlier run."""
-    records = run.records[:: 1 + len(run.records) // 200]
-    points = [[r.step, *(round(r.losses[t], 4) if t in r.losses else None for t in TASKS)] for r in records]
+    curves = [plots.moving_average(np.array([r.losses.get(t, np.nan) for r in run.records]), 20) for t in TASKS]
+    some = range(0, len(run.records), 1 + len(run.records) // 200)
+    points = [[run.records[k].step, *(None if np.isnan(c[k]) else round(float(c[k]), 4) for c in curves)] for k in some]
     name = f"seed {run.settings['seed']}, {run.records[-1].method}"
     return {"name": name, "points": points, "trail": _trail(run)}

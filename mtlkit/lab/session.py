@@ -354,7 +354,9 @@ class Session:
             raise RuntimeError(f"{self.error}; reset the lab" if self.error else "this lab is closed: make a new one")
         self.wake.set()
         if self._thread is None:
-            self._thread = threading.Thread(target=_loop, args=(weakref.ref(self), self.wake), daemon=True)
+            self._thread = threading.Thread(
+                target=_loop, args=(weakref.ref(self), self.wake), name="mtlkit-lab", daemon=True
+            )
             self._thread.start()
 
     def turn(self) -> None:

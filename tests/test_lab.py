@@ -1,0 +1,385 @@
+"""The live lab without a browser: every control, and what happens under stress. Nothing here asserts a time."""
+
+import gc
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from mtlkit.lab import LossWeightingLab
+from mtlkit.lab import live as live_module
+from mtlkit.lab.session import MOST_RECORDS, MOST_RUNS, TASKS, LabRecord, Run, Session
+from mtlkit.weighting import METHODS
+
+SMALL = {"scenes": 64, "batch_size": 4}
+
+
+def trainers():
+    return [thread for thread in threading.enumerate() if thread.name == "mtlkit-lab"]
+
+
+def until(condition, seconds=30.0):
+    """Wait for what another thread is about to do; the limit only keeps a broken test from hanging."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+class Browser:
+    """Stands in for a view: takes frames and answers as the script in the browser does."""
+
+    def __init__(self, lab, alive=True):
+        self.lab, self.frames, self.seen, self.stamp = lab, [], 0, 0
+        lab.widget.send = self.take
+        if alive:
+            self.say(t="hello")
+
+    def take(self, content, buffers=()):
+        self.frames.append((content, buffers))
+        self.seen = content.get("n", self.seen)
+
+    def say(self, **content):
+        self.lab._link.receive(self.lab.widget, {"seen": self.seen, **content}, [])
+
+    def set(self, **changes):
+        self.stamp += 1
+        self.say(t="set", changes=changes, stamp=self.stamp)
+
+    def press(self, what):
+        self.say(t="do", what=what)
+
+    @property
+    def last(self):
+        return self.frames[-1][0]
+
+
+@pytest.fixture
+def lab():
+    made = LossWeightingLab("test", **SMALL)
+    yield made
+    made.close()
+    assert not trainers()
+
+
+@pytest.fixture
+def browser(lab):
+    return Browser(lab)
+
+
+def losses(lab):
+    return [record.losses for record in lab.records]
+
+
+def test_a_schedule_gives_the_same_numbers_each_time():
+    schedule = {0: {"classify": 0.1}, 4: {"classify": 2.0, "method": "PCGrad"}, 6: {"rate": 0.1}}
+    runs = [LossWeightingLab("same", **SMALL).run(8, schedule) for _ in range(2)]
+    assert losses(runs[0]) == losses(runs[1])
+    assert [record.weights["classify"] for record in runs[0].records] == [0.1] * 4 + [2.0] * 4
+    assert [record.method for record in runs[0].records] == ["StaticWeights"] * 4 + ["PCGrad"] * 4
+    assert [record.rate for record in runs[0].records] == [0.5] * 6 + [0.1] * 2
+    assert runs[0].session.run_now.changes() == [5, 7]
+    assert losses(runs[0]) != losses(LossWeightingLab("same", **SMALL).run(8))
+
+
+def test_without_a_front_end_it_shows_a_picture_of_the_same_steps_and_no_thread_runs(lab):
+    data, metadata = lab._repr_mimebundle_()
+    assert len(lab.records) == live_module.WARM_UP and not trainers()
+    assert data["text/plain"] == metadata["image/png"]["alt"]
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert len(data["image/png"]) * 3 / 4 <= 100_000
+    lab._repr_mimebundle_()
+    assert len(lab.records) == live_module.WARM_UP  # shown again, it does not train on
+
+
+def test_it_trains_in_one_thread_once_a_view_is_there(lab):
+    lab.start()
+    assert not trainers()
+    browser = Browser(lab)
+    lab.wait(3)
+    assert len(trainers()) == 1
+    lab.start()
+    browser.press("start")
+    assert len(trainers()) == 1
+    steps = [record.step for record in lab.records]
+    assert steps == list(range(1, len(steps) + 1))
+
+
+def test_every_control(lab, browser):
+    lab.wait(2)
+    browser.press("pause")
+    assert not browser.last["running"]
+    at = lab.session.steps_done
+    browser.press("step")
+    assert lab.session.steps_done == at + 1
+    browser.set(classify=0.25)
+    browser.set(rate=0.1, detect=3)
+    browser.set(method="NashMTL")
+    browser.press("step")
+    record = lab.records[-1]
+    assert record.weights == {"classify": 0.25, "detect": 3.0} and record.rate == 0.1 and record.method == "NashMTL"
+    before = lab.session.case.loader.dataset
+    browser.set(data={"scene_class": "count", "label_noise": 0.5})
+    browser.press("step")
+    assert lab.session.case.loader.dataset is not before
+    assert browser.last["data"]["scene_class"] == "count" and browser.last["classes"][0] == "one digit"
+    browser.press("reset")
+    assert lab.records == [] and lab.session.seed == 0 and len(lab.runs) == 2
+    assert browser.last["earlier"][0]["points"][0][0] == 1
+    browser.press("seed")
+    assert lab.session.seed == 1
+    browser.press("start")
+    lab.wait(2)
+    assert lab.records[-1].weights == {"classify": 0.25, "detect": 3.0}  # a reset keeps what the learner set
+
+
+def test_the_same_seed_again_gives_the_same_run(lab):
+    lab.run(4)
+    first = losses(lab)
+    lab.reset()
+    assert losses(lab.run(4)) == first
+    lab.reset(seed=5)
+    assert losses(lab.run(4)) != first
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_can_be_taken_up_during_training(lab, method):
+    lab.run(3, {1: {"method": method, "classify": 0.5}})
+    assert lab.records[-1].method == method
+
+
+def test_a_weight_scales_the_losses_before_the_method_sees_them(lab):
+    lab.set(method="MGDA", classify=1e-3)  # the shortest gradient takes it all
+    lab.run(2)
+    assert lab.session.weighting.method.weights["classify"] > 0.9
+
+
+def test_a_weight_of_zero_for_every_task_trains_nothing_and_is_no_error(lab, browser):
+    lab.wait(1)
+    browser.press("pause")
+    browser.set(classify=0, detect=0)
+    parameters = list(lab.session.case.model.parameters())
+    before = [p.clone() for p in parameters]
+    browser.press("step")
+    assert all(torch.equal(a, b) for a, b in zip(before, parameters, strict=True)) and not browser.last["error"]
+    browser.set(detect=1)
+    browser.press("step")
+    assert not all(torch.equal(a, b) for a, b in zip(before, parameters, strict=True))
+
+
+def test_missing_labels_leave_a_task_out(lab):
+    lab.set(data={"missing": {"classify": 1.0}})
+    lab.run(2)
+    assert lab.records[-1].tasks == ("detect",)
+
+
+def test_a_frame_is_small_and_holds_every_step(lab, browser):
+    lab.wait(40)
+    lab.pause()
+    browser.say(t="beat")
+    lab._link.send_frame()
+    rows = [np.frombuffer(buffers[0], np.float32).reshape(-1, 5) for content, buffers in browser.frames if buffers]
+    steps = np.concatenate(rows)[:, 0]
+    assert sorted(set(steps)) == list(range(1, lab.session.steps_done + 1))
+    frames = [(content, buffers) for content, buffers in browser.frames if content["t"] == "frame"]
+    sizes = [len(json.dumps(content)) + sum(map(len, buffers)) for content, buffers in frames]
+    assert np.mean(sizes) <= 2000
+    content = next(content for content, buffers in browser.frames if content["t"] == "all")
+    assert content["tasks"] == TASKS and len(content["labels"]) == 9
+
+
+def test_a_frame_costs_little_of_the_kernel():
+    lab = LossWeightingLab("cost")
+    browser = Browser(lab, alive=False)
+    lab.run(2)
+    lab._link.send_all()
+    torch.set_num_threads(1)
+    record, spent, frames = lab.records[-1], [], 40
+    for number in range(frames):  # as in life: five steps a frame, the scenes in every fourth
+        lab._link._pending = [record] * 5
+        lab._link._boxes_at = 0.0 if number % 4 == 0 else float("inf")
+        browser.lab._link._seen = lab._link._number
+        started = time.thread_time()
+        lab._link.send_frame()
+        spent.append(time.thread_time() - started)
+    torch.set_num_threads(2)
+    lab.close()
+    in_rounds = np.array(spent).reshape(-1, 4).mean(1)
+    assert 1000 * np.median(in_rounds) <= 3.0  # CPU of this thread, in ms
+
+
+def test_500_moves_leave_the_last_one_in_force(lab, browser):
+    lab.wait(2)
+    for k in range(500):
+        browser.set(classify=10 ** (k / 250 - 1))
+    at = lab.session.steps_done
+    lab.wait(at + 3)
+    assert lab.records[-1].weights["classify"] == pytest.approx(10 ** (499 / 250 - 1))
+    until(lambda: browser.last["stamp"] == 500)
+    assert len(trainers()) == 1
+
+
+def test_a_view_that_does_not_keep_up_gets_no_more_frames_and_then_everything(lab, browser):
+    lab.wait(2)
+    browser.take = lambda content, buffers=(): browser.frames.append((content, buffers))  # it no longer looks
+    lab.widget.send = browser.take
+    lab._link._number = lab._link._seen + live_module.WINDOW + 1
+    sent = len(browser.frames)
+    lab.wait(lab.session.steps_done + 20)
+    assert len(browser.frames) == sent
+    browser.say(t="beat")
+    browser.say(t="beat")
+    assert any(content["t"] == "all" for content, _ in browser.frames[sent:])
+
+
+def test_without_heartbeats_it_waits_and_goes_on_when_the_view_is_back(lab, browser, monkeypatch):
+    lab.wait(2)
+    monkeypatch.setattr(live_module, "AWAY", 0.0)
+    until(lambda: not lab._link.is_present())
+    time.sleep(0.3)
+    at = lab.session.steps_done
+    time.sleep(0.3)
+    assert lab.session.steps_done == at
+    monkeypatch.setattr(live_module, "AWAY", 10.0)
+    browser.say(t="hello")
+    assert browser.last["t"] == "all" or browser.frames[-2][0]["t"] == "all"
+    lab.wait(at + 2)
+
+
+def test_a_cell_that_is_run_twice_replaces_its_lab():
+    first = LossWeightingLab("twice", **SMALL)
+    Browser(first)
+    first.wait(1)
+    second = LossWeightingLab("twice", **SMALL)
+    assert first.session.closed and not trainers()
+    second.close()
+
+
+def test_two_labs_train_side_by_side():
+    labs = [LossWeightingLab(name, **SMALL) for name in ("left", "right")]
+    for lab in labs:
+        Browser(lab)
+    for lab in labs:
+        lab.wait(3)
+    assert len(trainers()) == 2
+    for lab in labs:
+        lab.close()
+    assert not trainers()
+
+
+def test_training_here_and_in_the_thread_never_overlap(lab, browser, monkeypatch):
+    inside, most = 0, 0
+    original = Session._measure
+
+    def counted(self, record):
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.001)
+        original(self, record)
+        inside -= 1
+
+    monkeypatch.setattr(Session, "_measure", counted)
+    lab.wait(2)
+    lab.run(10)
+    browser.press("start")
+    lab.step()
+    assert most == 1
+
+
+def test_a_loss_that_becomes_nan_stops_the_lab_names_the_task_and_reset_mends_it(lab, browser):
+    lab.wait(2)
+    browser.press("pause")
+    with torch.no_grad():
+        next(lab.session.case.model.task_parameters("detect")).fill_(float("nan"))
+    browser.press("start")
+    with pytest.raises(RuntimeError, match="'detect'"):
+        lab.wait(10_000)
+    until(lambda: browser.last.get("error"))
+    assert "'detect'" in browser.last["error"] and not browser.last["running"]
+    with pytest.raises(RuntimeError, match="reset the lab"):
+        lab.session.start()
+    browser.press("reset")
+    assert not browser.last["error"]
+    browser.press("start")
+    lab.wait(2)
+
+
+def test_any_other_exception_is_shown_in_words(lab, browser, monkeypatch):
+    lab.wait(1)
+    monkeypatch.setattr(lab.session, "_measure", lambda record: 1 / 0)
+    until(lambda: browser.last.get("error"))
+    assert "ZeroDivisionError" in browser.last["error"]
+
+
+def test_what_cannot_be_set_is_refused_in_words(lab, browser):
+    lab.wait(1)
+    for changes, word in (({"classify": -1}, "classify"), ({"method": "Magic"}, "Magic"), ({"speed": 1}, "speed")):
+        browser.set(**changes)
+        refusals = [content["why"] for content, _ in browser.frames if content["t"] == "refused"]
+        assert word in refusals[-1]
+    with pytest.raises(ValueError, match="rate"):
+        lab.set(rate=-1)
+    with pytest.raises(ValueError, match="knob"):
+        lab.set(data={"colour": 1})
+    with pytest.raises(ValueError, match="label_noise"):
+        lab.set(data={"label_noise": 2})
+
+
+def test_nothing_is_left_after_close_or_garbage_collection():
+    lab = LossWeightingLab("gone", **SMALL)
+    Browser(lab)
+    lab.wait(1)
+    lab.close()
+    lab.close()
+    assert not trainers()
+    with pytest.raises(RuntimeError, match="closed"):
+        lab.session.start()
+    lab = LossWeightingLab("lost", **SMALL)
+    Browser(lab)
+    lab.wait(1)
+    lab.widget.send = lambda *_: None  # the stand-in of a browser holds the lab
+    del lab
+    gc.collect()
+    until(lambda: not trainers())
+
+
+def test_a_long_run_is_thinned_out_and_keeps_its_ends():
+    run = Run({})
+    weights, n = {"classify": 1.0}, 3 * MOST_RECORDS
+    for step in range(1, n + 1):
+        run.add(LabRecord(step, 0.0, "StaticWeights", 1.0, weights, {}))
+    steps = [record.step for record in run.records]
+    assert len(steps) <= MOST_RECORDS and steps[0] == 1 and n - steps[-1] < run.stride == 4
+    assert set(np.diff(steps)) == {4}
+
+
+def test_runs_are_kept_compared_and_saved(lab, tmp_path):
+    for seed in range(6):
+        lab.reset(seed)
+        lab.run(3, {2: {"classify": 0.5}})
+    assert len(lab.runs) == MOST_RUNS and lab.runs[0].settings["seed"] == 2
+    file = tmp_path / "runs.json"
+    lab.save(file)
+    other = LossWeightingLab("reader", **SMALL)
+    other.load(file)
+    assert other.runs[-2].records == lab.records and other.runs[-2].settings == lab.runs[-1].settings
+    other.close()
+    (tmp_path / "no.json").write_text('{"runs": 3}')
+    with pytest.raises(ValueError, match="holds no runs"):
+        lab.load(tmp_path / "no.json")
+
+
+def test_scores_are_those_of_evaluate(lab):
+    from mtlkit.training import evaluate
+
+    lab.set(data={"scene_class": "texture"})
+    lab.run(1)
+    model = lab.session.case.model
+    expected = evaluate(model, lab.session.case.tasks, lab.session.validation, device="cpu")
+    scoring = lab.session._score()
+    *_, scores = scoring
+    assert scores == {name: pytest.approx(expected[name]) for name in ("accuracy", "ap")}
