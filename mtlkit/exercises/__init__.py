@@ -3,18 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mtlkit.exercises import nb01, nb02, nb03, nb05
-from mtlkit.exercises.engine import Exercise, Verdict, judge
+from mtlkit.exercises import nb00, nb01, nb02, nb03, nb04, nb05
+from mtlkit.exercises.engine import Exercise, Experiment, Told, Verdict
 from mtlkit.exercises.quizzes import QUIZZES, Question, answer, quiz
 
-EXERCISES: dict[str, Exercise] = {
-    exercise.id: exercise for module in (nb01, nb02, nb03, nb05) for exercise in module.EXERCISES
+EXERCISES: dict[str, Told] = {
+    exercise.id: exercise for module in (nb00, nb01, nb02, nb03, nb04, nb05) for exercise in module.EXERCISES
 }
 
 __all__ = [
     "EXERCISES",
     "QUIZZES",
     "Exercise",
+    "Experiment",
     "Question",
     "Verdict",
     "answer",
@@ -30,7 +31,7 @@ __all__ = [
 class Shown:
     """Exercises as a notebook shows them."""
 
-    def __init__(self, found: Sequence[Exercise]) -> None:
+    def __init__(self, found: Sequence[Told]) -> None:
         self.found = found
 
     def __repr__(self) -> str:
@@ -54,7 +55,7 @@ def check(id: str, answer: Any) -> None:
 
 def grade(id: str, answer: Any) -> Verdict:
     """Return what `check` prints, for instructors who collect answers."""
-    return judge(_find(id), answer)
+    return _find(id).judge(answer)
 
 
 def hint(id: str, number: int = 1) -> None:
@@ -71,7 +72,7 @@ def solution(id: str) -> None:
     print(_find(id).source())
 
 
-def _find(id: str) -> Exercise:
+def _find(id: str) -> Told:
     if id not in EXERCISES:
         raise ValueError(f"there is no exercise {id!r}; there are {', '.join(EXERCISES)}")
     return EXERCISES[id]

@@ -14,21 +14,17 @@ Function = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Exercise:
-    """One exercise: a function that the learner writes, and all that is needed to judge it.
+class Told:
+    """What every exercise says.
 
     Attributes:
         id: notebook and number, e.g. "02.3".
         title: a few words.
-        statement: what to write, in Markdown; names the arguments, their shapes, and what is returned.
+        statement: what to write or do, in Markdown.
         difficulty: 1 (a line) to 3 (think first).
         minutes: that it takes.
         hints: three, each saying more than the one before.
-        solution: a right answer; its source is what `solution` shows.
-        inputs: draws the arguments of one call from a random generator.
-        mistakes: wrong answers that people give, each with the sentence that tells them so.
-        observe: from the answer and its arguments to what is compared; by default what the answer returns.
-        calls: how many draws are compared.
+        solution: a right answer, or what leads to one; its source is what `solution` shows.
     """
 
     id: str
@@ -38,15 +34,6 @@ class Exercise:
     minutes: int
     hints: tuple[str, str, str]
     solution: Function
-    inputs: Callable[[torch.Generator], tuple[Any, ...]]
-    mistakes: tuple[tuple[str, Function], ...]
-    observe: Callable[[Function, tuple[Any, ...]], Any] = lambda answer, inputs: answer(*inputs)
-    calls: int = 8
-
-    def draws(self) -> list[tuple[Any, ...]]:
-        """Return the arguments of all calls: the same in every session."""
-        generator = torch.Generator().manual_seed(sum(map(ord, self.id)))
-        return [self.inputs(generator) for _ in range(self.calls)]
 
     def source(self) -> str:
         """Return the source of the solution."""
@@ -59,6 +46,56 @@ class Exercise:
         solution = _fold("Solution", f"```python\n{self.source()}\n```")
         return f"**Exercise {self.id} · {self.title}** ({stars}, {self.minutes} min)\n\n{self.statement}\n\n{folded}{solution}"
 
+    def judge(self, answer: Any) -> "Verdict":
+        """Say whether `answer` is right, and if not, what is wrong with it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Exercise(Told):
+    """A function that the learner writes, compared with the solution on random inputs.
+
+    Attributes:
+        inputs: draws the arguments of one call from a random generator.
+        mistakes: wrong answers that people give, each with the sentence that tells them so.
+        observe: from the answer and its arguments to what is compared; by default what the answer returns.
+        calls: how many draws are compared.
+    """
+
+    inputs: Callable[[torch.Generator], tuple[Any, ...]]
+    mistakes: tuple[tuple[str, Function], ...]
+    observe: Callable[[Function, tuple[Any, ...]], Any] = lambda answer, inputs: answer(*inputs)
+    calls: int = 8
+
+    def draws(self) -> list[tuple[Any, ...]]:
+        """Return the arguments of all calls: the same in every session."""
+        generator = torch.Generator().manual_seed(sum(map(ord, self.id)))
+        return [self.inputs(generator) for _ in range(self.calls)]
+
+    def judge(self, answer: Any) -> "Verdict":
+        """Compare an answer with the solution on several random inputs and say what differs, in words."""
+        return _compare(self, answer)
+
+
+@dataclass(frozen=True)
+class Experiment(Told):
+    """Something to do in the live lab, judged by what it recorded.
+
+    Attributes:
+        verdict: from `lab.records` (or `lab.runs`, as the statement says) to what `check` prints. The solution makes
+            such records.
+    """
+
+    verdict: Callable[[Any], "Verdict"]
+
+    def judge(self, answer: Any) -> "Verdict":
+        """Judge the records of a lab."""
+        if answer is ... or answer is None:
+            return NOT_ATTEMPTED
+        if not isinstance(answer, list):
+            return Verdict("wrong", f"a list is expected here, not {type(answer).__name__}: lab.records or lab.runs")
+        return self.verdict(answer)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -68,14 +105,16 @@ class Verdict:
     message: str
 
 
+NOT_ATTEMPTED = Verdict("not attempted", "not attempted yet")
+
+
 class _NotAttempted(Exception):
     pass
 
 
-def judge(exercise: Exercise, answer: Any) -> Verdict:
-    """Compare an answer with the solution on several random inputs and say what differs, in words."""
+def _compare(exercise: Exercise, answer: Any) -> Verdict:
     if answer is ... or answer is None:
-        return Verdict("not attempted", "not attempted yet")
+        return NOT_ATTEMPTED
     if not callable(answer):
         return Verdict("wrong", f"a function is expected here, not {type(answer).__name__}: pass its name, without ()")
     found, expected = [], []
@@ -84,7 +123,7 @@ def judge(exercise: Exercise, answer: Any) -> Verdict:
         try:
             found.append(exercise.observe(_attempt(answer), copy.deepcopy(arguments)))
         except (_NotAttempted, NotImplementedError):
-            return Verdict("not attempted", "not attempted yet")
+            return NOT_ATTEMPTED
         except Exception as error:  # whatever a learner's code raises is said in words
             return Verdict("wrong", f"it raised {type(error).__name__}: {error}")
     differences = [difference(a, b) for a, b in zip(found, expected, strict=True)]

@@ -221,4 +221,49 @@ QUIZZES: dict[str, tuple[Question, Question, Question, Question]] = {
             ),
         ),
     ),
+    "04": (
+        Question(
+            "detect's weight goes to 0, and detect's loss *rises*. Why?",
+            (
+                Option(
+                    "its head goes on training with the wrong sign",
+                    "its head gets no gradient at all and stands still.",
+                ),
+                Option("the encoder moves on under a head that stands still", "it follows classify alone.", True),
+                Option("the weighted loss grows when a weight falls", "the picture shows losses *before* weighting."),
+                Option("weight decay erases the detection head", "it shrinks it a little; far too slowly for this."),
+            ),
+        ),
+        Question(
+            "The arrows make 120°, and detect's is four times as long. A step along the sum",
+            (
+                Option("hurts both tasks", "the sum of two gradients can never point against both."),
+                Option("helps both a little", "for that the lengths would have to be nearer to each other."),
+                Option("helps detect and hurts classify", "1 + 4 cos 120° = -1 < 0 for classify.", True),
+                Option("helps classify and hurts detect", "4 + cos 120° = 3.5 > 0 for detect."),
+            ),
+        ),
+        Question(
+            "You multiply *both* weights by 10. With this optimiser (AdamW and Muon)",
+            (
+                Option("the network learns ten times faster", "that is what plain SGD would try."),
+                Option(
+                    "nearly nothing changes",
+                    "both divide by the gradient's size; the ratio of the weights rules.",
+                    True,
+                ),
+                Option("training explodes", "the gradient is also clipped, and its direction is the same."),
+                Option("the arrows change their angle", "the angle does not depend on lengths."),
+            ),
+        ),
+        Question(
+            "You found a schedule that beats PCGrad on seed 0. What may you claim?",
+            (
+                Option("hand-made schedules beat PCGrad", "one seed, one problem, and a schedule tuned on its score."),
+                Option("PCGrad does not work", "you did not even tune its learning rate."),
+                Option("nothing before other seeds are run", "and both sides have had the same tuning.", True),
+                Option("the schedule is optimal", "it is better than one other run."),
+            ),
+        ),
+    ),
 }

@@ -240,7 +240,7 @@ class LossWeightingLab:
         self.name, self.session, self.widget = name, Session(**settings), _View()
         self._link = Link(self.session, self.widget, start, ask)
         self._by_name[name] = self
-        weakref.finalize(self, _end, self.session, self.widget)
+        weakref.finalize(self, _end, self.session, self.widget).atexit = False  # then there is nobody left to tell
 
     @property
     def records(self) -> list[LabRecord]:
