@@ -38,8 +38,15 @@ def run(what: str, seconds: float = 60.0, photos: Path | None = None) -> dict[st
         "import": import_time,
         "data": scenes_per_second,
         "weighting": weighting,
+        "live": _live,
     }
     return benches[what]()
+
+
+def _live() -> dict[str, Any]:
+    from mtlkit.bench_live import live  # needs a browser
+
+    return live()
 
 
 def _say(name: str, result: dict[str, Any]) -> None:

@@ -11,7 +11,8 @@ from mtlkit.exercises.engine import NOT_ATTEMPTED, Exercise, Experiment, Verdict
 LONG = 150  # steps that a phase must last
 OFF, ON = 0.02, 0.5  # a weight at most, and at least
 ENOUGH = 640  # steps of a run that is compared
-GOOD = {"accuracy": 0.75, "ap": 0.28}
+GOOD = {"accuracy": 0.75, "ap": 0.29}  # equal weights miss the second
+CONSTANT = {"accuracy": 0.7, "ap": 0.32}  # a little less than classify 0.2, detect 1 reach
 
 
 def starve():
@@ -46,11 +47,11 @@ def _starved(records: Sequence[Any]) -> Verdict:
 
 
 def balance():
-    """Turn classify down while the boxes are learned, then up."""
+    """Turn classify down while the boxes are learned, then up again."""
     from mtlkit.lab import LossWeightingLab
 
     lab = LossWeightingLab("solution")
-    return lab.run(660, {0: {"classify": 0.1}, 400: {"classify": 1.0}}).records
+    return lab.run(660, {0: {"classify": 0.3}, 400: {"classify": 1.0}}).records
 
 
 def _balanced(records: Sequence[Any]) -> Verdict:
@@ -88,12 +89,11 @@ def _matched(records: Sequence[Any]) -> Verdict:
         return Verdict("wrong", f"that is {records[0].method}: choose static weights")
     weights = records[-1].weights
     ratio = weights["classify"] / weights["detect"] if weights["detect"] else float("inf")
-    ap = next(r for r in records if r.step >= ENOUGH + 10).scores["ap"]
-    if ap < GOOD["ap"]:
-        return Verdict(
-            "wrong", f"classify/detect = {ratio:.2g} gave AP {ap:.2f}, below {GOOD['ap']}: detect is too quiet"
-        )
-    return Verdict("right", f"classify/detect = {ratio:.2g} gave AP {ap:.2f}; the course's constant is 0.2")
+    scores = next(r for r in records if r.step >= ENOUGH + 10).scores
+    said = f"classify/detect = {ratio:.2g} gave accuracy {scores['accuracy']:.2f}, AP {scores['ap']:.2f}"
+    if short := [name for name, least in CONSTANT.items() if scores[name] < least]:
+        return Verdict("wrong", f"{said}: {'detect' if 'ap' in short else 'classify'} is too quiet")
+    return Verdict("right", f"{said}; the course's constant is 0.2")
 
 
 def losers(weights, norms, cosine):
@@ -108,13 +108,13 @@ def _dial(generator: torch.Generator) -> tuple[list[float], list[float], float]:
 
 
 def by_hand():
-    """Train PCGrad first, then steer the same network: boxes first, classes later."""
+    """Train PCGrad first, then the same network by hand."""
     from mtlkit.lab import LossWeightingLab
 
     lab = LossWeightingLab("solution")
     lab.run(660, {0: {"method": "PCGrad"}})
     lab.reset()
-    lab.run(660, {0: {"method": "StaticWeights", "classify": 0.1}, 400: {"classify": 1.0}})
+    lab.run(660, {0: {"method": "StaticWeights", "classify": 0.2}})
     return lab.runs
 
 
@@ -184,7 +184,7 @@ EXERCISES = (
         (
             "Who is loud at the start? The arrows say it.",
             "Boxes take longer to learn than backgrounds: give detection a lead.",
-            "Begin with classify at 0.1, and turn it up to 1 at about step 400.",
+            "Begin with classify at 0.3, and turn it up to 1 at about step 400.",
         ),
         balance,
         _balanced,
@@ -193,7 +193,8 @@ EXERCISES = (
         "04.3",
         "One constant",
         "Reset, choose static weights, set both sliders before the first step (Pause, Reset, set, Start), and then keep "
-        f"your hands off until step {ENOUGH + 10}. Find a ratio with AP at least {GOOD['ap']}.",
+        f"your hands off until step {ENOUGH + 10}. Find a ratio that reaches accuracy {CONSTANT['accuracy']} and AP "
+        f"{CONSTANT['ap']} there: what the course's tuned constant reaches, with a little to spare.",
         2,
         10,
         (
@@ -250,7 +251,7 @@ EXERCISES = (
         (
             "The method's run is there as dotted lines: stay below them.",
             "What helped in 04.2 helps here.",
-            "Boxes first (classify at 0.1), classes later.",
+            "Even a constant can be enough: classify at 0.2.",
         ),
         by_hand,
         _beaten,

@@ -20,7 +20,7 @@ const floatsOf = (view) => new Float32Array(view.buffer.slice(view.byteOffset, v
 function render({ model, el }) {
   const root = make("div", el, {}, "mtl-lab");
   let seen = 0, stamp = 0, heard = performance.now(), fixed = null, now = {}, points = [], trail = [], boxes = null, images = null;
-  let painted = new Map(), closed = false;
+  let painted = new Map(), closed = false; // painted: stamp of a change → when it was made
 
   // ---- controls
   const ask = make("div", root, {}, "ask");
@@ -80,7 +80,14 @@ function render({ model, el }) {
   const plane = make("canvas", make("div", small), { role: "img", ariaLabel: "trail of accuracy and average precision" });
 
   // ---- to the kernel
-  const send = (content) => model.send({ seen, ...content });
+  const gone = "No answer from the kernel: it is busy, or it was stopped. Run the cell again if this stays.";
+  function send(content) {
+    try {
+      model.send({ seen, ...content });
+    } catch (error) { // the kernel was restarted
+      trouble.textContent = gone;
+    }
+  }
   let waiting = null, lastSent = 0;
   function set(changes) {
     stamp += 1;
@@ -146,9 +153,12 @@ function render({ model, el }) {
     drawDial();
     if (content.t === "all" || trail[trail.length - 1] !== last) drawPlane();
     if (content.stamp && painted.has(content.stamp) && content.used) {
-      const asked = painted.get(content.stamp), at = performance.timeOrigin + performance.now();
-      Object.assign(root.dataset, { answered: content.stamp, toWeight: (content.used - asked).toFixed(1), toPixels: (at - asked).toFixed(1) });
+      const asked = painted.get(content.stamp);
       painted = new Map([...painted].filter(([k]) => k > content.stamp));
+      requestAnimationFrame(() => { // what was drawn is about to be seen
+        const at = performance.timeOrigin + performance.now();
+        Object.assign(root.dataset, { answered: content.stamp, toWeight: (content.used - asked).toFixed(1), toPixels: (at - asked).toFixed(1) });
+      });
     }
     root.dataset.frames = Number(root.dataset.frames || 0) + 1;
     if (buffers[1]) root.dataset.looks = Number(root.dataset.looks || 0) + 1;
@@ -173,9 +183,9 @@ function render({ model, el }) {
     sliders.rate.show(toSlider(now.rate));
     if (document.activeElement !== method) method.value = now.method;
     if (document.activeElement !== sceneClass) sceneClass.value = now.data.scene_class;
-    const gone = typeof now.data.missing === "object" ? now.data.missing : { classify: now.data.missing, detect: now.data.missing };
-    knobs.noClass.show(gone.classify || 0);
-    knobs.noBoxes.show(gone.detect || 0);
+    const lack = typeof now.data.missing === "object" ? now.data.missing : { classify: now.data.missing, detect: now.data.missing };
+    knobs.noClass.show(lack.classify || 0);
+    knobs.noBoxes.show(lack.detect || 0);
     if (typeof now.data.label_noise === "number") knobs.noise.show(now.data.label_noise);
     const off = fixed.tasks.every((task) => now.weights[task] === 0);
     trouble.textContent = now.error ? `${now.error}. Press Reset to begin anew.` : off ? "Every weight is 0: nothing is learned." : "";
@@ -415,7 +425,7 @@ function render({ model, el }) {
   findColours();
   const heart = setInterval(() => {
     send({ t: "beat" });
-    if (performance.now() - heard > 4000) trouble.textContent = "No answer from the kernel: it is busy, or it was stopped. Run the cell again if this stays.";
+    if (performance.now() - heard > 4000) trouble.textContent = gone;
   }, 1000);
   const sizes = new ResizeObserver(drawAll);
   sizes.observe(root);

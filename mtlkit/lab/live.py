@@ -51,7 +51,7 @@ class Link:
         self._number = self._seen = self._number_at_beat = 0
         self._speed, self._speed_step = 0.0, 0
         self._stamp, self._used, self._images = 0, 0.0, b""
-        self._urgent = False
+        self._asked = False  # the learner set something that no step has used yet
         session.after_step, session.may_run = self.stepped, self.is_present
         view.on_msg(self.receive)
         if hasattr(view.comm, "_reply_subshell_for"):  # else a slider waits while a cell computes
@@ -65,12 +65,14 @@ class Link:
 
     def stepped(self, record: LabRecord | None) -> None:
         """Send a frame if it is time, or at once if this step was the first with what the learner set."""
-        now = time.monotonic()
+        now, session, answer = time.monotonic(), self.session, False
         if record is not None:
             self._pending.append(record)
-            if self._urgent and record.weights == self.session.weights:
-                self._used = self._used or 1000 * time.time()
-        if record is None or now - self._sent_at >= (URGENT if self._urgent else FRAME):
+            wanted = session.weights, session.rate, session.method
+            answer = self._asked and (record.weights, record.rate, record.method) == wanted
+            if answer and not self._used:
+                self._used = 1000 * time.time()
+        if record is None or now - self._sent_at >= (URGENT if answer else FRAME):
             if self.session.data_changed:
                 self.send_all()
             else:
@@ -86,7 +88,7 @@ class Link:
             if self._pending and now - self._boxes_at >= BOXES:
                 self._boxes_at = now
                 buffers.append(self._look())
-            self._pending, self._sent_at, self._urgent = [], now, False
+            self._pending, self._sent_at, self._asked = [], now, self._asked and not self._used
             self._number += 1
             self.view.send({"t": "frame", **self._status()}, buffers)
             self._used = 0.0
@@ -180,7 +182,7 @@ class Link:
         try:
             if kind == "set":
                 session.change(content["changes"])
-                self._stamp, self._urgent, self._used = int(content["stamp"]), True, 0.0
+                self._stamp, self._asked, self._used = int(content["stamp"]), True, 0.0
             elif kind == "do":
                 self._do(content["what"])
             self._beat(int(content.get("seen", 0)), fresh=kind == "hello")

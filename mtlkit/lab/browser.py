@@ -1,0 +1,143 @@
+"""A real JupyterLab in a real Chromium, for tests and benchmarks of the widgets. Needs Playwright and Chromium."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import requests
+
+TOKEN = "mtlkit"
+READY = "async () => { const panel = window.jupyterapp.shell.currentWidget; await panel.sessionContext.ready; "
+
+
+CONNECTED = """const kernel = panel.sessionContext.session.kernel;
+while (kernel.connectionStatus !== 'connected') await new Promise(go => setTimeout(go, 50)); """
+
+
+def chromium() -> str | None:
+    """Return where Chromium is, or `None`."""
+    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    return next((path for path in found if path), None)
+
+
+def missing() -> str:
+    """Say what is missing to open a browser; an empty string if nothing is."""
+    try:
+        import playwright  # noqa: F401
+    except ImportError:
+        return "Playwright is not installed (pip install playwright)"
+    return "" if chromium() else "there is no Chromium (Debian: apt install chromium)"
+
+
+def _end(server: subprocess.Popen) -> None:
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(server.pid, sign)
+            server.wait(10)
+            return
+
+
+@contextlib.contextmanager
+def jupyterlab(folder: Path) -> Iterator[str]:
+    """Serve a folder with JupyterLab and yield its address; nothing of it is left afterwards."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as settings:
+        command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--port={port}", "--no-browser"]
+        command += ["--allow-root", f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={TOKEN}"]
+        command += ["--LabApp.expose_app_in_browser=True", f"--LabApp.user_settings_dir={settings}/user"]
+        command += [f"--LabApp.workspaces_dir={settings}/workspaces", "--LabApp.news_url="]
+        log = Path(settings) / "log"
+        with log.open("w") as sink:
+            server = subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True)
+        address = f"http://127.0.0.1:{port}"
+        try:
+            for _ in range(300):
+                if server.poll() is not None:
+                    raise RuntimeError(f"JupyterLab did not start: {log.read_text()[-2000:]}")
+                with contextlib.suppress(urllib.error.URLError, ConnectionError):
+                    urllib.request.urlopen(f"{address}/api?token={TOKEN}")
+                    break
+                time.sleep(0.2)
+            yield address
+        finally:
+            _end(server)
+
+
+class Notebook:
+    """A notebook open in a page of the browser.
+
+    Args:
+        page: Playwright's.
+        address: of the server.
+        file: the notebook's path below the server's folder.
+    """
+
+    def __init__(self, page: Any, address: str, file: str) -> None:
+        self.page = page
+        page.goto(f"{address}/lab/tree/{file}?token={TOKEN}&reset", wait_until="domcontentloaded")
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the kernel takes work (it says idle before), and put away what hides the notebook."""
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
+        self.page.wait_for_function("window.jupyterapp?.shell.currentWidget?.sessionContext")
+        self.page.evaluate(READY + CONNECTED + "await kernel.requestKernelInfo(); }")
+        self.page.evaluate("() => { for (const el of document.querySelectorAll('.Toastify')) el.remove(); }")
+        self.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+
+    def command(self, name: str, **arguments: Any) -> None:
+        """Run a command of JupyterLab, e.g. "notebook:run-all-cells", without waiting for its end."""
+        self.page.evaluate(
+            "([name, args]) => { void window.jupyterapp.commands.execute(name, args); }", [name, arguments]
+        )
+
+    def run_all(self) -> None:
+        """Run all cells; returns at once."""
+        self.command("notebook:run-all-cells")
+
+    def ask(self, expression: str) -> Any:
+        """Return the value of a Python expression in the kernel, through JSON."""
+        code = f"import json as _json; _said = _json.dumps({expression})"
+        reply = self.page.evaluate(
+            READY
+            + CONNECTED
+            + f"const future = kernel.requestExecute({{code: {json.dumps(code)}, silent: true, store_history: false,"
+            " user_expressions: {said: '_said'}});"
+            "const reply = await future.done; return reply.content; }"
+        )
+        if reply["status"] != "ok":
+            raise RuntimeError(f"{reply.get('ename')}: {reply.get('evalue')}")
+        text = reply["user_expressions"]["said"]["data"]["text/plain"]
+        return json.loads(text[1:-1].encode().decode("unicode_escape"))
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Any]:
+    """Yield Playwright's browser, a Chromium without a window."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-background-networking"]
+        opened = playwright.chromium.launch(executable_path=chromium(), args=arguments)
+        yield opened
+        opened.close()
+
+
+def shut_down(address: str) -> None:
+    """End all kernels of a server."""
+    for kernel in requests.get(f"{address}/api/kernels", params={"token": TOKEN}, timeout=30).json():
+        requests.delete(f"{address}/api/kernels/{kernel['id']}", params={"token": TOKEN}, timeout=30)
