@@ -1,10 +1,15 @@
 """The pictures of the README, drawn again by one command: `mtlkit figures`."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
+from PIL import Image
+
 from mtlkit import plots
 from mtlkit.data import SCENE_CLASSES, DigitScenes
+from mtlkit.lab.browser import Notebook, browser, jupyterlab, missing
 from mtlkit.recipe import Case, Recipe
 from mtlkit.training import evaluate, train
 
@@ -20,6 +25,38 @@ def draw_all(folder: Path, steps: int = 1500) -> Iterator[Path]:
     for name, draw in pictures.items():
         draw().savefig(folder / name, dpi=100)
         yield folder / name
+    if lacking := missing():
+        print(f"lab*.png are left as they are: {lacking}")
+    else:
+        yield from screenshots(folder)
+
+
+def screenshots(folder: Path) -> Iterator[Path]:
+    """Photograph the live lab in JupyterLab, at laptop and phone width, light and dark, after some training."""
+    source = "from mtlkit.lab import LossWeightingLab\nlab = LossWeightingLab(ask='Make the boxes appear first.')\nlab"
+    with tempfile.TemporaryDirectory() as name, browser() as chrome:
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, Path(name) / "lab.ipynb")
+        with jupyterlab(Path(name)) as address:
+            page = chrome.new_page(viewport={"width": 1280, "height": 800})
+            opened = Notebook(page, address, "lab.ipynb")
+            opened.run_all()
+            lab = page.locator(".mtl-lab")
+            lab.wait_for(timeout=60_000)
+            for step, key in ((120, "ArrowLeft"), (320, "ArrowRight"), (520, "")):
+                page.wait_for_function(f"Number(document.querySelector('.mtl-lab').dataset.step) > {step}", timeout=0)
+                lab.locator(".classify input").first.focus()
+                for _ in range(14 if key else 0):
+                    page.keyboard.press(key)
+            for name, width, theme in (("lab", 1280, "Light"), ("lab_phone", 390, "Dark")):
+                opened.command("apputils:change-theme", theme=f"JupyterLab {theme}")
+                page.set_viewport_size({"width": width, "height": 1100})
+                page.wait_for_timeout(2500)
+                lab.screenshot(path=folder / f"{name}.png")
+                with Image.open(folder / f"{name}.png") as picture:
+                    picture.convert("RGB").quantize(128).save(folder / f"{name}.png", optimize=True)
+                yield folder / f"{name}.png"
 
 
 def scene_classes() -> plots.Picture:

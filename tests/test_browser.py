@@ -100,8 +100,8 @@ def test_buttons_work_by_keyboard(page, address):
     page.keyboard.press("Space")
     page.wait_for_function(f"Number(document.querySelector('.mtl-lab').dataset.step) === {at + 1}")
     lab.locator("select").first.select_option("PCGrad")
-    answered_method = "lab.session.method"
-    assert notebook.ask(answered_method) == "PCGrad"
+    answered(page)
+    assert notebook.ask("lab.session.method") == "PCGrad"
     lab.get_by_role("button", name="Reset").click()
     page.wait_for_function("document.querySelector('.mtl-lab').dataset.step === '0'")
     assert notebook.ask("len(lab.runs)") == 2

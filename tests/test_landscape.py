@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mtlkit.lab import LandscapeExplorer
+from mtlkit.lab import GradientExplorer, LandscapeExplorer
 from mtlkit.landscape import Landscape
 from mtlkit.weighting import MGDA, NashMTL, StaticWeights
 
@@ -50,3 +50,18 @@ def test_weights_and_start_redraw_the_paths_and_leave_a_picture():
     assert "PCGrad" in metadata["image/png"]["alt"]
     with pytest.raises(ValueError, match="'A' is -1"):
         explorer.weights = {"A": -1}
+
+
+def test_the_gradient_explorer_shows_who_is_hurt():
+    explorer = GradientExplorer(angle=120.0, ratio=3.0)
+    J = explorer.jacobian().numpy()
+    assert np.allclose(np.linalg.norm(J, axis=1), [1, 3]) and np.isclose(J[0] @ J[1], 3 * np.cos(2 * np.pi / 3))
+    assert J[0] @ explorer.directions()["sum"] < 0 < J[0] @ explorer.directions()["PCGrad"]
+    assert "sum hurts A" in explorer.picture().alt
+    explorer.widget.angle = 60.0
+    assert np.allclose(explorer.widget.directions[0], explorer.directions()["PCGrad"])
+    assert "None hurts a task" in explorer.picture().alt
+    with pytest.raises(ValueError, match="angle"):
+        GradientExplorer(angle=200)
+    data, _ = explorer._repr_mimebundle_()
+    assert {"image/png", "text/plain", "application/vnd.jupyter.widget-view+json"} <= data.keys()

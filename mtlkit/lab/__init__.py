@@ -1,9 +1,10 @@
 """Every live picture: widgets in which a learner changes something and sees it bend."""
 
 from mtlkit.lab.detections import DetectionExplorer
+from mtlkit.lab.gradients import GradientExplorer
 from mtlkit.lab.landscape import LandscapeExplorer
 from mtlkit.lab.live import LossWeightingLab
 from mtlkit.lab.quiz import Quiz
 from mtlkit.lab.sharing import SharingExplorer
 
-__all__ = ["DetectionExplorer", "LandscapeExplorer", "LossWeightingLab", "Quiz", "SharingExplorer"]
+__all__ = ["DetectionExplorer", "GradientExplorer", "LandscapeExplorer", "LossWeightingLab", "Quiz", "SharingExplorer"]

@@ -3,22 +3,11 @@ const COLOURS = ["#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00
 const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [4, 2], [12, 4], [1, 2]];
 const LEVELS = 14;
 
-function make(tag, parent, props = {}) {
-  const node = Object.assign(document.createElement(tag), props);
-  if (tag === "input") node.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take the arrow keys
-  parent.appendChild(node);
-  return node;
-}
-
-function floats(view) {
-  return new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
-}
-
 function render({ model, el }) {
   const about = model.get("about");
   const [left, right, bottom, top] = about.extent;
   const [columns, rows] = about.grid;
-  const fields = floats(model.get("fields"));
+  const fields = floatsOf(model.get("fields"));
   const hidden = new Set();
   let asked = 0; // when the learner last moved something
 
@@ -106,33 +95,10 @@ function render({ model, el }) {
     pen.stroke();
   }
 
-  function arrow(pen, x, y, dx, dy, colour, width, name) {
-    const length = Math.hypot(dx, dy);
-    if (length < 2) return;
-    const ux = dx / length, uy = dy / length;
-    Object.assign(pen, { strokeStyle: colour, fillStyle: colour, lineWidth: width });
-    pen.setLineDash([]);
-    pen.beginPath();
-    pen.moveTo(x, y);
-    pen.lineTo(x + dx - 6 * ux, y + dy - 6 * uy);
-    pen.stroke();
-    pen.beginPath();
-    pen.moveTo(x + dx, y + dy);
-    pen.lineTo(x + dx - 10 * ux + 4 * uy, y + dy - 10 * uy - 4 * ux);
-    pen.lineTo(x + dx - 10 * ux - 4 * uy, y + dy - 10 * uy + 4 * ux);
-    pen.fill();
-    pen.fillText(name, x + dx + 6 * ux + 2, y + dy + 6 * uy + 4);
-  }
-
   function draw() {
-    const ratio = window.devicePixelRatio || 1;
     const width = canvas.clientWidth || 600, height = (width * (top - bottom)) / (right - left);
-    canvas.width = width * ratio;
-    canvas.height = height * ratio;
     canvas.style.height = `${height}px`;
-    const pen = canvas.getContext("2d");
-    pen.scale(ratio, ratio);
-    pen.font = "13px system-ui, sans-serif";
+    const pen = pencil(canvas, width, height);
     const toX = (x) => ((x - left) / (right - left)) * width, toY = (y) => ((top - y) / (top - bottom)) * height;
     const weights = model.get("weights"), start = model.get("start"), gradients = model.get("gradients");
 
@@ -145,7 +111,7 @@ function render({ model, el }) {
     pen.stroke();
     pen.globalAlpha = 1;
 
-    const paths = floats(model.get("paths")), points = paths.length / 2 / about.methods.length;
+    const paths = floatsOf(model.get("paths")), points = paths.length / 2 / about.methods.length;
     const ends = about.methods.map((name, k) => {
       const at = (p) => [paths[2 * (k * points + p)], paths[2 * (k * points + p) + 1]];
       if (!hidden.has(name)) {
@@ -169,8 +135,8 @@ function render({ model, el }) {
     const longest = Math.max(...[...gradients, sum].map((g) => Math.hypot(...g)));
     const scale = (0.2 * width) / Math.max(longest, 1e-9);
     const [x, y] = [toX(start[0]), toY(start[1])];
-    arrow(pen, x, y, -sum[0] * scale, sum[1] * scale, "#000", 4, "sum");
-    gradients.forEach((g, k) => arrow(pen, x, y, -g[0] * scale, g[1] * scale, ["#0072B2", "#D55E00"][k], 2.5, `-g${"AB"[k]}`));
+    arrow(pen, [x, y], [-sum[0] * scale, sum[1] * scale], "#000", 4, "sum");
+    gradients.forEach((g, k) => arrow(pen, [x, y], [-g[0] * scale, g[1] * scale], ["#0072B2", "#D55E00"][k], 2.5, `-g${"AB"[k]}`));
     pen.beginPath();
     pen.arc(x, y, 6, 0, 7);
     Object.assign(pen, { fillStyle: "#fff", strokeStyle: "#000", lineWidth: 2 });

@@ -1,7 +1,6 @@
 """The two-parameter, two-task landscape, to drag and click."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -9,6 +8,7 @@ import numpy as np
 import traitlets
 
 from mtlkit import plots
+from mtlkit.lab.front import script, style
 from mtlkit.landscape import TASKS, Landscape
 from mtlkit.weighting import METHODS, GradientWeighting, StaticWeights
 
@@ -19,8 +19,7 @@ GRID = (96, 72)  # columns and rows of the field that level lines are drawn from
 class _View(anywidget.AnyWidget):
     """What the browser sees. Level lines and arrows are drawn there; paths come from here."""
 
-    _esm = Path(__file__).parent / "landscape.js"
-    _css = Path(__file__).parent / "landscape.css"
+    _esm, _css = script("landscape"), style("landscape")
     fields = traitlets.Bytes().tag(sync=True)  # float32 [2, rows, columns], both losses
     about = traitlets.Dict().tag(sync=True)
     weights = traitlets.List([1.0, 1.0]).tag(sync=True)

@@ -3,19 +3,10 @@ const LEAST = -2, MOST = 1; // powers of ten on a weight's slider; one notch bel
 const NOTCH = 0.05;
 const HELD = 3000; // points of a curve; beyond, every second one is dropped
 
-function make(tag, parent, props = {}, className = "") {
-  const node = Object.assign(document.createElement(tag), props);
-  if (className) node.className = className;
-  if (["input", "button", "select", "summary"].includes(tag)) node.dataset.lmSuppressShortcuts = "true"; // keys are ours, not JupyterLab's
-  parent.appendChild(node);
-  return node;
-}
-
 const toWeight = (value) => (value < LEAST - NOTCH / 2 ? 0 : 10 ** value);
 const toSlider = (weight) => (weight > 0 ? Math.max(Math.log10(weight), LEAST) : LEAST - NOTCH);
 const short = (value) => (value === 0 ? "0" : value >= 10 ? value.toFixed(0) : value.toPrecision(2));
 const bytesOf = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-const floatsOf = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 
 function render({ model, el }) {
   const root = make("div", el, {}, "mtl-lab");
@@ -152,7 +143,7 @@ function render({ model, el }) {
     drawLoss();
     drawDial();
     if (content.t === "all" || trail[trail.length - 1] !== last) drawPlane();
-    if (content.stamp && painted.has(content.stamp) && content.used) {
+    if (content.stamp && painted.has(content.stamp) && (content.used || !content.running)) {
       const asked = painted.get(content.stamp);
       painted = new Map([...painted].filter(([k]) => k > content.stamp));
       requestAnimationFrame(() => { // what was drawn is about to be seen
@@ -195,40 +186,10 @@ function render({ model, el }) {
   }
 
   // ---- drawing
-  function pencil(canvas) {
-    const box = canvas.parentElement.getBoundingClientRect(), ratio = window.devicePixelRatio || 1;
-    const width = Math.max(box.width, 10), height = Math.max(box.height, 10);
-    if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
-      canvas.width = Math.round(width * ratio);
-      canvas.height = Math.round(height * ratio);
-    }
-    const pen = canvas.getContext("2d");
-    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.clearRect(0, 0, width, height);
-    pen.font = "12px system-ui, sans-serif";
-    return { pen, width, height };
-  }
-
   let colours = {};
-  function findColours() {
-    const light = getComputedStyle(document.body).getPropertyValue("--jp-layout-color0") || getComputedStyle(document.body).backgroundColor;
-    const probe = document.createElement("canvas").getContext("2d");
-    probe.fillStyle = light.trim() || "#fff";
-    probe.fillRect(0, 0, 1, 1);
-    const [r, g, b, a] = probe.getImageData(0, 0, 1, 1).data;
-    root.classList.toggle("dark", a > 0 && r + g + b < 380);
-    const style = getComputedStyle(root), of = (name) => style.getPropertyValue(name).trim();
-    colours = { tasks: [of("--classify"), of("--detect")], ink: style.color, faint: of("--faint") || "#bbb" };
-  }
-
-  function line(pen, from, to, colour, width = 1, dash = []) {
-    Object.assign(pen, { strokeStyle: colour, lineWidth: width });
-    pen.setLineDash(dash);
-    pen.beginPath();
-    pen.moveTo(...from);
-    pen.lineTo(...to);
-    pen.stroke();
-    pen.setLineDash([]);
+  function draft(canvas) {
+    const { width, height } = canvas.parentElement.getBoundingClientRect();
+    return { pen: pencil(canvas, Math.max(width, 10), Math.max(height, 10)), width: Math.max(width, 10), height: Math.max(height, 10) };
   }
 
   function trace(pen, places, colour, width, dash = []) {
@@ -245,7 +206,7 @@ function render({ model, el }) {
   }
 
   function drawLoss() {
-    const { pen, width, height } = pencil(loss);
+    const { pen, width, height } = draft(loss);
     const left = 36, right = width - 92, top = 8, bottom = height - 20;
     const earlier = fixed.earlier.flatMap((run) => run.points);
     const last = Math.max(50, points.length ? points[points.length - 1].step : 0, ...earlier.map((row) => row[0]));
@@ -297,7 +258,7 @@ function render({ model, el }) {
   }
 
   function drawDial() {
-    const { pen, width, height } = pencil(dial);
+    const { pen, width, height } = draft(dial);
     pen.textAlign = "center";
     pen.fillStyle = colours.ink;
     pen.fillText("pull on the shared encoder", width / 2, 12);
@@ -307,22 +268,10 @@ function render({ model, el }) {
     const ways = [[-Math.sin(angle / 2), -Math.cos(angle / 2)], [Math.sin(angle / 2), -Math.cos(angle / 2)]];
     const tip = (k) => ways[k].map((part) => (part * reach * lengths[k]) / longest);
     const sum = [0, 1].map((c) => tip(0)[c] + tip(1)[c]), size = Math.hypot(...sum), squeeze = Math.min(1, reach / Math.max(size, 1e-9));
-    const arrow = ([dx, dy], colour, thick) => {
-      const length = Math.hypot(dx, dy);
-      if (length < 3) return;
-      const [ux, uy] = [dx / length, dy / length];
-      line(pen, [x, y], [x + dx - 5 * ux, y + dy - 5 * uy], colour, thick);
-      pen.fillStyle = colour;
-      pen.beginPath();
-      pen.moveTo(x + dx, y + dy);
-      pen.lineTo(x + dx - 11 * ux + 5 * uy, y + dy - 11 * uy - 5 * ux);
-      pen.lineTo(x + dx - 11 * ux - 5 * uy, y + dy - 11 * uy + 5 * ux);
-      pen.fill();
-    };
     pen.globalAlpha = 0.5;
-    arrow(sum.map((part) => part * squeeze), colours.ink, 6);
+    arrow(pen, [x, y], sum.map((part) => part * squeeze), colours.ink, 6);
     pen.globalAlpha = 1;
-    [0, 1].forEach((k) => arrow(tip(k), colours.tasks[k], 3.5));
+    [0, 1].forEach((k) => arrow(pen, [x, y], tip(k), colours.tasks[k], 3.5));
     const degrees = Math.round((angle * 180) / Math.PI);
     const word = now.cosine < -0.1 ? "they pull against each other" : now.cosine > 0.1 ? "they pull together" : "they hardly touch";
     const ratio = lengths[0] / lengths[1], who = ratio > 1 ? 0 : 1, times = Math.max(ratio, 1 / ratio);
@@ -337,7 +286,7 @@ function render({ model, el }) {
   }
 
   function drawPlane() {
-    const { pen, width, height } = pencil(plane);
+    const { pen, width, height } = draft(plane);
     const left = 34, right = width - 10, top = 18, bottom = height - 30;
     const toX = (v) => left + (right - left) * v, toY = (v) => bottom - (bottom - top) * v;
     pen.fillStyle = colours.ink;
@@ -375,7 +324,7 @@ function render({ model, el }) {
   }
 
   function drawScenes() {
-    const { pen, width, height } = pencil(scenes);
+    const { pen, width, height } = draft(scenes);
     if (!fixed || !images) return;
     const side = Math.min((width - 8) / 3, (height - 58) / 3), step = side + 4, scale = side / fixed.side, label = 16;
     pen.imageSmoothingEnabled = false;
@@ -413,7 +362,7 @@ function render({ model, el }) {
 
   function drawAll() {
     if (!fixed || closed) return;
-    findColours();
+    colours = findColours(root);
     drawLoss();
     drawDial();
     drawPlane();
@@ -422,21 +371,17 @@ function render({ model, el }) {
 
   // ---- life
   model.on("msg:custom", heardFrom);
-  findColours();
+  colours = findColours(root);
   const heart = setInterval(() => {
     send({ t: "beat" });
     if (performance.now() - heard > 4000) trouble.textContent = gone;
   }, 1000);
-  const sizes = new ResizeObserver(drawAll);
-  sizes.observe(root);
-  const theme = new MutationObserver(drawAll);
-  theme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
+  const end = onChange(root, drawAll);
   send({ t: "hello" });
   return () => {
     closed = true;
     clearInterval(heart);
-    sizes.disconnect();
-    theme.disconnect();
+    end();
     model.off("msg:custom", heardFrom);
   };
 }

@@ -14,6 +14,7 @@ import torch
 from mtlkit import plots
 from mtlkit.data import DigitScenes
 from mtlkit.data.scenes import SCENE_CLASSES
+from mtlkit.lab.front import script, style
 from mtlkit.lab.session import TASKS, LabRecord, Run, Session
 from mtlkit.metrics import find_objects
 from mtlkit.weighting import METHODS
@@ -28,8 +29,7 @@ WARM_UP = 30  # steps before the lab is first shown, so that there is something 
 class _View(anywidget.AnyWidget):
     """What the browser sees: everything travels in messages, so that nothing of it is saved in a notebook."""
 
-    _esm = Path(__file__).parent / "live.js"
-    _css = Path(__file__).parent / "live.css"
+    _esm, _css = script("live"), style("live")
 
     def __repr__(self) -> str:
         return "live lab"
@@ -183,6 +183,8 @@ class Link:
             if kind == "set":
                 session.change(content["changes"])
                 self._stamp, self._asked, self._used = int(content["stamp"]), True, 0.0
+                if not session.running:  # no step will answer
+                    self.send_frame()
             elif kind == "do":
                 self._do(content["what"])
             self._beat(int(content.get("seen", 0)), fresh=kind == "hello")

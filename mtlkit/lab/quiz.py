@@ -1,5 +1,7 @@
 """The quiz at the end of a notebook, to click through."""
 
+import html
+import re
 from typing import Any
 
 import ipywidgets
@@ -8,7 +10,7 @@ from mtlkit.exercises.quizzes import LETTERS, QUIZZES, as_markdown
 
 STYLE = """<style>
 .mtl-quiz .widget-radio-box { height: auto; width: 100%; }
-.mtl-quiz .widget-radio-box label { height: auto; line-height: 1.4; margin: 3px 0; white-space: normal; }
+.mtl-quiz .widget-radio-box label { display: flex; align-items: baseline; gap: 6px; height: auto; line-height: 1.4; margin: 3px 0; white-space: normal; }
 .mtl-quiz .widget-html-content { height: auto; line-height: 1.4; white-space: normal; }
 </style>"""
 
@@ -37,7 +39,7 @@ class Quiz:
             )
             self.choices.append(choice)
             self.feedback.append(told)
-            rows += [ipywidgets.HTML(f"<b>{letter}.</b> {question.text}"), choice, told]
+            rows += [ipywidgets.HTML(f"<b>{letter}.</b> {_html(question.text)}"), choice, told]
         self.widget = ipywidgets.VBox(rows).add_class("mtl-quiz")
 
     def __repr__(self) -> str:
@@ -49,4 +51,8 @@ class Quiz:
 
 
 def _tell(place: ipywidgets.HTML, text: str) -> None:
-    place.value = f"<i>{text}</i>"
+    place.value = f"<i>{_html(text)}</i>"
+
+
+def _html(text: str) -> str:
+    return re.sub(r"`(.+?)`", r"<code>\1</code>", html.escape(text, quote=False))
