@@ -55,7 +55,7 @@ def screenshots(folder: Path) -> Iterator[Path]:
                 page.wait_for_timeout(2500)
                 lab.screenshot(path=folder / f"{name}.png")
                 with Image.open(folder / f"{name}.png") as picture:
-                    picture.convert("RGB").quantize(128).save(folder / f"{name}.png", optimize=True)
+                    picture.convert("RGB").quantize(256).save(folder / f"{name}.png", optimize=True)
                 yield folder / f"{name}.png"
 
 

@@ -259,6 +259,7 @@ function render({ model, el }) {
 
   function drawDial() {
     const { pen, width, height } = draft(dial);
+    if (width < 170) pen.font = "10px system-ui, sans-serif";
     pen.textAlign = "center";
     pen.fillStyle = colours.ink;
     pen.fillText("pull on the shared encoder", width / 2, 12);

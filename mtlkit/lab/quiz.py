@@ -10,7 +10,8 @@ from mtlkit.exercises.quizzes import LETTERS, QUIZZES, as_markdown
 
 STYLE = """<style>
 .mtl-quiz .widget-radio-box { height: auto; width: 100%; }
-.mtl-quiz .widget-radio-box label { display: flex; align-items: baseline; gap: 6px; height: auto; line-height: 1.4; margin: 3px 0; white-space: normal; }
+.mtl-quiz .widget-radio-box label { display: flex; align-items: baseline; gap: 6px; height: auto; margin: 3px 0; }
+.mtl-quiz .widget-radio-box label { line-height: 1.4; white-space: normal; }
 .mtl-quiz .widget-html-content { height: auto; line-height: 1.4; white-space: normal; }
 </style>"""
 
