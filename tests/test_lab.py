@@ -11,7 +11,8 @@ import torch
 
 from mtlkit.lab import LossWeightingLab
 from mtlkit.lab import live as live_module
-from mtlkit.lab.session import MOST_RECORDS, MOST_RUNS, TASKS, LabRecord, Run, Session
+from mtlkit.lab.records import MOST_RECORDS, LabRecord, Run
+from mtlkit.lab.session import MOST_RUNS, TASKS, Session
 from mtlkit.weighting import METHODS
 
 SMALL = {"scenes": 64, "batch_size": 4}

@@ -20,6 +20,11 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
 
 
+def is_start(notebook):
+    """Notebook 00 is a door, not a lesson: shorter, without a quiz."""
+    return notebook.cells[0].source.startswith("# Steer a network")
+
+
 def test_it_was_run_top_to_bottom_and_kept_its_outputs(notebook):
     cells = code_cells(notebook)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
@@ -45,7 +50,7 @@ def test_its_pictures_have_alt_text(notebook):
 
 def test_its_cells_are_few_and_short(notebook):
     lengths = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
-    assert 12 <= len(lengths) <= 20
+    assert (6 if is_start(notebook) else 12) <= len(lengths) <= 20
     assert statistics.median(lengths) <= 8 and max(lengths) <= 25
 
 
@@ -54,17 +59,17 @@ def test_its_text_is_neither_thin_nor_long(notebook):
     prose = text.partition("## References")[0]
     prose = re.sub(r"(?s)```.*?```|\$\$.*?\$\$|!\[.*?\]\(.*?\)|<[^>]+>", " ", prose)
     words = len([word for word in prose.split() if re.search(r"\w", word)])
-    assert 1200 <= words <= 2000, words
+    assert (600 if is_start(notebook) else 1200) <= words <= 2000, words
 
 
 def test_it_has_three_exercises_left_open_and_a_quiz(notebook):
     code = "\n".join(cell.source for cell in code_cells(notebook))
     shown = set(re.findall(r'"(\d\d\.\d)"', "".join(re.findall(r"^exercise\(.*\)$", code, re.M))))
     checked = set(re.findall(r'^check\("(\d\d\.\d)"', code, re.M))
-    assert shown == checked and len(shown) >= 3
+    assert shown == checked and len(shown) >= (1 if is_start(notebook) else 3)
     printed = json.dumps([cell.outputs for cell in code_cells(notebook)])
     assert printed.count("not attempted yet") == len(shown)
-    assert len(re.findall(r'^Quiz\("\d\d"\)$', code, re.M)) == 1
+    assert len(re.findall(r'^Quiz\("\d\d"\)$', code, re.M)) == (0 if is_start(notebook) else 1)
 
 
 def test_there_is_a_notebook():

@@ -139,6 +139,7 @@ function render({ model, el }) {
     const scores = Object.values(content.scores);
     const last = trail[trail.length - 1];
     if (scores.length && content.t === "frame" && (!last || Math.abs(last[0] - scores[0]) + Math.abs(last[1] - scores[1]) > 5e-4)) trail.push(scores);
+    if (trail.length > HELD) trail = trail.filter((_, k) => k % 2 === 0);
     showState(before);
     drawLoss();
     drawDial();

@@ -15,7 +15,8 @@ from mtlkit import plots
 from mtlkit.data import DigitScenes
 from mtlkit.data.scenes import SCENE_CLASSES
 from mtlkit.lab.front import script, style
-from mtlkit.lab.session import TASKS, LabRecord, Run, Session
+from mtlkit.lab.records import LabRecord, Run
+from mtlkit.lab.session import TASKS, Session
 from mtlkit.metrics import find_objects
 from mtlkit.weighting import METHODS
 

@@ -2,13 +2,11 @@
 
 import atexit
 import copy
-import json
 import math
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mtlkit.data import DigitScenes
+from mtlkit.lab.records import LabRecord, Run, load_runs, save_runs
 from mtlkit.recipe import Case, Recipe
 from mtlkit.training import Record, TrainingError, train
 from mtlkit.weighting import METHODS, StaticWeights, Weighting
@@ -23,7 +22,7 @@ from mtlkit.weighting import METHODS, StaticWeights, Weighting
 TASKS = ("classify", "detect")
 CONFLICT_EVERY, SCORE_EVERY, CHUNK = 16, 128, 16  # steps, steps, images scored between two steps
 VALIDATION_SCENES = 64
-MOST_RECORDS, MOST_RUNS = 4096, 4
+MOST_RUNS = 4
 SCENE_CLASSES = 5  # the classifier's outputs; "count" uses four of them
 
 _alive: "weakref.WeakSet[Session]" = weakref.WeakSet()
@@ -62,63 +61,6 @@ class SteeredWeighting(Weighting):
         """Show the method the scaled losses after the update."""
         if scaled := self._scaled(losses):
             self.method.observe(scaled)
-
-
-@dataclass(frozen=True)
-class LabRecord:
-    """One step of a run in the lab. What is not measured in every step is the value measured last.
-
-    Attributes:
-        step: steps done, this one included.
-        seconds: spent training so far.
-        method: name of the weighting method.
-        rate: factor on the optimiser's learning rates.
-        weights: task → the learner's weight.
-        losses: task → its loss before weighting; a task without a label in the batch is not there.
-        cosine: between the two tasks' gradients of the shared parameters.
-        norms: task → length of that gradient, before weighting.
-        scores: "accuracy" and "ap" on the validation sample, 0..1.
-    """
-
-    step: int
-    seconds: float
-    method: str
-    rate: float
-    weights: dict[str, float]
-    losses: dict[str, float]
-    cosine: float | None = None
-    norms: dict[str, float] = field(default_factory=dict)
-    scores: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """The tasks that had a label in the batch."""
-        return tuple(self.losses)
-
-
-class Run:
-    """The history of one run. Bounded: where there are too many records, every second one is dropped.
-
-    Attributes:
-        settings: what the run began with: seed, data, weights, method, rate.
-        records: in the order of their steps.
-    """
-
-    def __init__(self, settings: Mapping[str, Any], records: list[LabRecord] | None = None) -> None:
-        self.settings, self.records, self.stride = dict(settings), records or [], 1
-
-    def add(self, record: LabRecord) -> None:
-        """Take a record in."""
-        if (record.step - 1) % self.stride == 0:
-            self.records.append(record)
-        if len(self.records) > MOST_RECORDS:
-            self.stride *= 2
-            self.records = [record for record in self.records if (record.step - 1) % self.stride == 0]
-
-    def changes(self) -> list[int]:
-        """Return the steps from which on a weight, the rate or the method was another."""
-        pairs = zip(self.records, self.records[1:], strict=False)
-        return [b.step for a, b in pairs if (a.weights, a.rate, a.method) != (b.weights, b.rate, b.method)]
 
 
 class Session:
@@ -413,32 +355,11 @@ class Session:
 
     def save(self, file: str | Path) -> None:
         """Write all runs into one JSON file."""
-        Path(file).write_text(
-            json.dumps(
-                {
-                    "format": 1,
-                    "runs": [
-                        {"settings": run.settings, "records": [asdict(record) for record in run.records]}
-                        for run in [*self.earlier, self.run_now]
-                    ],
-                }
-            )
-        )
+        save_runs([*self.earlier, self.run_now], file)
 
     def load(self, file: str | Path) -> None:
-        """Take over the runs of a file as earlier runs, to compare with.
-
-        Raises:
-            ValueError: if it is not such a file.
-        """
-        try:
-            content = json.loads(Path(file).read_text())
-            runs = [Run(run["settings"], [LabRecord(**row) for row in run["records"]]) for run in content["runs"]]
-        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(
-                f"{file} holds no runs of the lab ({error!r}): expected a file that `save` wrote"
-            ) from error
-        self.earlier = [*self.earlier, *(run for run in runs if run.records)][-(MOST_RUNS - 1) :]
+        """Take over the runs of a file as earlier runs, to compare with."""
+        self.earlier = [*self.earlier, *load_runs(file)][-(MOST_RUNS - 1) :]
 
 
 def _loop(session: "weakref.ref[Session]", wake: threading.Event) -> None:

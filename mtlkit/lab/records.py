@@ -1,0 +1,86 @@
+"""What the live lab remembers of its runs, and how that is kept in a file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+MOST_RECORDS = 4096
+
+
+@dataclass(frozen=True)
+class LabRecord:
+    """One step of a run in the lab. What is not measured in every step is the value measured last.
+
+    Attributes:
+        step: steps done, this one included.
+        seconds: spent training so far.
+        method: name of the weighting method.
+        rate: factor on the optimiser's learning rates.
+        weights: task → the learner's weight.
+        losses: task → its loss before weighting; a task without a label in the batch is not there.
+        cosine: between the two tasks' gradients of the shared parameters.
+        norms: task → length of that gradient, before weighting.
+        scores: "accuracy" and "ap" on the validation sample, 0..1.
+    """
+
+    step: int
+    seconds: float
+    method: str
+    rate: float
+    weights: dict[str, float]
+    losses: dict[str, float]
+    cosine: float | None = None
+    norms: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that had a label in the batch."""
+        return tuple(self.losses)
+
+
+class Run:
+    """The history of one run. Bounded: where there are too many records, every second one is dropped.
+
+    Attributes:
+        settings: what the run began with: seed, data, weights, method, rate.
+        records: in the order of their steps.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], records: list[LabRecord] | None = None) -> None:
+        self.settings, self.records, self.stride = dict(settings), records or [], 1
+
+    def add(self, record: LabRecord) -> None:
+        """Take a record in."""
+        if (record.step - 1) % self.stride == 0:
+            self.records.append(record)
+        if len(self.records) > MOST_RECORDS:
+            self.stride *= 2
+            self.records = [record for record in self.records if (record.step - 1) % self.stride == 0]
+
+    def changes(self) -> list[int]:
+        """Return the steps from which on a weight, the rate or the method was another."""
+        pairs = zip(self.records, self.records[1:], strict=False)
+        return [b.step for a, b in pairs if (a.weights, a.rate, a.method) != (b.weights, b.rate, b.method)]
+
+
+def save_runs(runs: Sequence[Run], file: str | Path) -> None:
+    """Write runs into one JSON file."""
+    content = [{"settings": run.settings, "records": [asdict(record) for record in run.records]} for run in runs]
+    Path(file).write_text(json.dumps({"format": 1, "runs": content}))
+
+
+def load_runs(file: str | Path) -> list[Run]:
+    """Return the runs of a file that are not empty.
+
+    Raises:
+        ValueError: if it is not such a file.
+    """
+    try:
+        content = json.loads(Path(file).read_text())
+        runs = [Run(run["settings"], [LabRecord(**row) for row in run["records"]]) for run in content["runs"]]
+    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{file} holds no runs of the lab ({error!r}): expected a file that `save` wrote") from error
+    return [run for run in runs if run.records]
