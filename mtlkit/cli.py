@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("what", choices=("quality", "sharing", "photos", "import", "data", "weighting", "live"))
     bench.add_argument("--seconds", type=_positive, default=60.0, help="training budget of each contestant")
     bench.add_argument("--photos", type=Path, help="folder with oxford-iiit-pet/ and bccd/, for 'photos'")
+    bench.add_argument("--json", action="store_true", help="the last line is one JSON object (it always is)")
     bench.set_defaults(run=_bench)
 
     experiments = commands.add_parser("experiments", help="run an experiment over many seeds into data/results/")

@@ -21,7 +21,7 @@ from mtlkit.metrics import find_objects
 from mtlkit.weighting import METHODS
 
 SCENES = 9
-FRAME, BOXES, URGENT = 0.1, 0.4, 0.03  # least seconds between two frames, two looks at the scenes, two answers
+FRAME, BOXES, URGENT = 0.07, 0.35, 0.03  # least seconds between two frames, two looks at the scenes, two answers
 AWAY, WINDOW = 10.0, 20  # seconds without a heartbeat, frames sent but not seen, after which nothing more is done
 POINTS = 800  # of a curve that is sent as a whole
 WARM_UP = 30  # steps before the lab is first shown, so that there is something to see without a front end too

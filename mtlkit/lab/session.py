@@ -20,7 +20,7 @@ from mtlkit.training import Record, TrainingError, train
 from mtlkit.weighting import METHODS, StaticWeights, Weighting
 
 TASKS = ("classify", "detect")
-CONFLICT_EVERY, SCORE_EVERY, CHUNK = 16, 128, 16  # steps, steps, images scored between two steps
+CONFLICT_EVERY, SCORE_EVERY, CHUNK = 32, 128, 8  # steps, steps, images scored between two steps
 VALIDATION_SCENES = 64
 MOST_RUNS = 4
 SCENE_CLASSES = 5  # the classifier's outputs; "count" uses four of them
@@ -32,17 +32,18 @@ class SteeredWeighting(Weighting):
     """The learner's weights in front of any method, which then sees w_i l_i. A task that weighs 0 takes no part.
 
     Attributes:
-        factors: task name → w_i.
+        wanted: gives task name → w_i. Asked after the forward pass, as late as can be.
+        used: the w_i of the last step.
         method: combines the scaled losses.
     """
 
-    def __init__(self, factors: Mapping[str, float], method: Weighting) -> None:
-        self.factors, self.method = dict(factors), method
+    def __init__(self, wanted: Callable[[], dict[str, float]], method: Weighting) -> None:
+        self.wanted, self.used, self.method = wanted, wanted(), method
 
     @property
     def weights(self) -> dict[str, float]:  # type: ignore[override]
         """Task name → the factor with which its gradient went into the update: the learner's times the method's."""
-        return {task: w * self.method.weights.get(task, 1.0) for task, w in self.factors.items()}
+        return {task: w * self.method.weights.get(task, 1.0) for task, w in self.used.items()}
 
     @property
     def second_look(self) -> bool:  # type: ignore[override]
@@ -50,10 +51,11 @@ class SteeredWeighting(Weighting):
         return self.method.second_look
 
     def _scaled(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {task: self.factors[task] * loss for task, loss in losses.items() if self.factors[task] > 0}
+        return {task: self.used[task] * loss for task, loss in losses.items() if self.used[task] > 0}
 
     def backward(self, losses: Mapping[str, Tensor], model: Any) -> None:
         """Leave the method's gradient of the scaled losses in `.grad`; none if every weight is 0."""
+        self.used = self.wanted()
         if scaled := self._scaled(losses):
             self.method.backward(scaled, model)
 
@@ -166,7 +168,7 @@ class Session:
             self._scenes, self.validation = self._train_set(), self._validation_set()
             self._scenes.classes = (*self._scenes.classes, "-")[:SCENE_CLASSES]  # so many outputs, whatever is set
         self.case = Case(Recipe(batch_size=self.batch_size, seed=self.seed), train_set=self._scenes)
-        self.weighting = SteeredWeighting(self._weights, METHODS[self._method]())
+        self.weighting = SteeredWeighting(lambda: self._weights, METHODS[self._method]())
         self._used_method = self._method
         self._scores: dict[str, float] = {}
         self._conflict: tuple[float | None, dict[str, float]] = (None, {})
@@ -210,7 +212,6 @@ class Session:
             TrainingError: if a loss is NaN or infinite or the method cannot be solved; only `reset` mends that.
         """
         with self.lock:
-            self.weighting.factors = weights = self._weights
             if self._method != self._used_method:
                 self.weighting.method, self._used_method = METHODS[self._method](), self._method
             if self._data != self._used_data:
@@ -228,8 +229,8 @@ class Session:
             self._measure(record)
             cosine, norms = self._conflict
             done = LabRecord(
-                record.step, record.seconds, self._used_method, record.rate, weights, record.losses, cosine, norms,
-                self._scores,
+                record.step, record.seconds, self._used_method, record.rate, self.weighting.used, record.losses, cosine,
+                norms, self._scores,
             )  # fmt: skip
             self.run_now.add(done)
             self.steps_done = done.step
