@@ -223,8 +223,9 @@ def scenes_per_second(rounds: int = 5, n: int = 2048) -> dict[str, Any]:
 def weighting(rounds: int = 15, steps: int = 4, batch_size: int = 32) -> dict[str, Any]:
     """Time forward + backward of every weighting method, as ratios to a plain sum of losses, for 2 and 5 tasks.
 
-    "floor" is one forward pass and K backward passes with nothing done to the gradients. `torchjd` entries are
-    TorchJD's `mtl_backward` and `jac_to_grad` at their defaults. All take turns, so that all meet the same machine.
+    Methods that go back K times are held against the "floor": one forward pass and K backward passes with nothing done
+    to the gradients. `torchjd` entries are TorchJD's `mtl_backward` and `jac_to_grad` at their defaults. All take
+    turns, so that all meet the same machine.
     Freed memory stays with the process: whether it goes back to the system and is fetched anew, at up to a tenth of a
     step, is a matter of who frees what last.
     """
@@ -273,17 +274,20 @@ def _weighting(K: int, rounds: int, steps: int, batch_size: int) -> dict[str, fl
     contestants: dict[str, Callable[[], None]] = {"floor": floor}
     contestants |= {name: ours(method) for name, method in (methods | features).items()} | _torchjd(K, model, losses)
     plain = ours(EqualWeights())
+
+    def goes_back_k_times(name: str) -> bool:
+        method = methods.get(name)
+        return name.startswith("torchjd") or (isinstance(method, GradientWeighting) and name != "MGDAUB")
+
     ratios: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(rounds + 1):
-        for name, step in contestants.items():
-            base, mine = _seconds(plain, steps), _seconds(step, steps)
+        for name, step in contestants.items():  # each right after what it is held against
+            base, mine = _seconds(floor if goes_back_k_times(name) else plain, steps), _seconds(step, steps)
             if turn:  # the first round warms up
                 ratios[name].append(mine / base)
     medians = {name: statistics.median(values) for name, values in ratios.items()}
     for name, ratio in medians.items():
-        gradient = isinstance(methods.get(name), GradientWeighting) and name != "MGDAUB"
-        beside = f", {ratio / medians['floor']:.3f} of the floor" if gradient or name.startswith("torchjd") else ""
-        print(f"K={K} {name:<24}{ratio:.3f}{beside}", flush=True)
+        print(f"K={K} {name:<24}{ratio:.3f} of the {'floor' if goes_back_k_times(name) else 'plain sum'}", flush=True)
     return medians
 
 
