@@ -100,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     experiments.add_argument("--seeds", type=int, default=10, help="number of seeds (default: 10)")
     experiments.set_defaults(run=_experiments)
 
+    doctor = commands.add_parser("doctor", help="say whether everything is here that the course needs")
+    doctor.set_defaults(run=_doctor)
+
     figures = commands.add_parser("figures", help="draw every picture of the README again")
     figures.add_argument("--folder", type=Path, default=Path("figures"))
     figures.set_defaults(run=_figures)
@@ -339,6 +342,12 @@ def _experiments(options: argparse.Namespace) -> int:
     for outcome in experiments.weighting(options.problem or (), options.seeds):
         print(f"{outcome.problem} {outcome.setting} seed {outcome.seed}: test {outcome.test}", flush=True)
     return 0
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from mtlkit.doctor import examine
+
+    return 0 if examine() else 1
 
 
 def _figures(options: argparse.Namespace) -> int:
