@@ -38,15 +38,16 @@ def run(what: str, seconds: float = 60.0, photos: Path | None = None) -> dict[st
         "import": import_time,
         "data": scenes_per_second,
         "weighting": weighting,
-        "live": _live,
+        "live": lambda: _in_browser("live"),
+        "soak": lambda: _in_browser("soak", seconds),
     }
     return benches[what]()
 
 
-def _live() -> dict[str, Any]:
-    from mtlkit.bench_live import live  # needs a browser
+def _in_browser(what: str, *arguments: float) -> dict[str, Any]:
+    from mtlkit import bench_live  # needs a browser
 
-    return live()
+    return getattr(bench_live, what)(*arguments)
 
 
 def _say(name: str, result: dict[str, Any]) -> None:

@@ -1,8 +1,10 @@
-"""`mtlkit bench live`: how quickly the live lab answers, in a real JupyterLab in a real Chromium, while it trains."""
+"""The live lab in a real JupyterLab in a real Chromium: how quickly it answers, and whether it grows over time."""
 
+import contextlib
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import nbformat
 from mtlkit.lab.browser import Notebook, browser, jupyterlab, missing, shut_down
 
 CODE = "from mtlkit.lab import LossWeightingLab\nlab = LossWeightingLab('bench')\nlab"
+FIRST = Path(__file__).parents[1] / "notebooks" / "00_start_here.ipynb"
 MUTE = "lab.session.__dict__.update(after_step=lambda record: None, may_run=lambda: True)"
 SPEAK = "lab.session.__dict__.update(after_step=lab._link.stepped, may_run=lab._link.is_present)"
 MOVE = """(input, by) => {
@@ -28,12 +31,56 @@ def live(rounds: int = 3, moves: int = 30, seconds: float = 6.0) -> dict[str, An
         `slider_to_weight_p95_ms`: from a key on a slider to the end of the first step that used the new weight;
         `slider_to_pixels_*_ms`: to the animation frame after the kernel's answer was drawn; `readout_ms`: until the
         slider's own number has changed; `slowdown_percent`: of the steps per second, against the same session sending
-        nothing; `refresh_hz` and `boxes_hz`; `kb_per_second` over the websocket; `first_curve_s`: from "Run all cells"
-        in notebook 00 with a fresh kernel to the first frame of training. Medians over the rounds.
+        nothing, median of ten pairs; `refresh_hz` and `boxes_hz`; `kb_per_second` over the websocket; `first_curve_s`:
+        from "Run all cells" in notebook 00 with a fresh kernel to the first frame of training. Medians over the rounds.
 
     Raises:
         RuntimeError: if there is no browser.
     """
+    with _served() as (chrome, address):
+        found = [_round(chrome, address, moves, seconds) for _ in range(rounds)]
+        starts = [_first_curve(chrome, address) for _ in range(rounds)] if FIRST.exists() else []
+    result = {key: round(statistics.median(one[key] for one in found), 2) for key in found[0]}
+    return result | ({"first_curve_s": round(statistics.median(starts), 2)} if starts else {})
+
+
+def soak(seconds: float = 1800.0, samples: int = 12) -> dict[str, Any]:
+    """Train in sight for a long time and watch the memory, in MB.
+
+    Returns:
+        `kernel_mb` (resident) and `page_mb` (JavaScript heap after a collection), measured `samples` times at equal
+        distances; how much both grew in the second half; `steps`, and how many `records` are kept of them.
+
+    Raises:
+        RuntimeError: if there is no browser.
+    """
+    kernel, heap = [], []
+    with _served() as (chrome, address):
+        page, notebook = _open_lab(chrome, address)
+        tools = page.context.new_cdp_session(page)
+        tools.send("Performance.enable")
+        for _ in range(samples):
+            time.sleep(seconds / samples)
+            kernel.append(notebook.ask("__import__('psutil').Process().memory_info().rss") / 1e6)
+            tools.send("HeapProfiler.collectGarbage")
+            metrics = {metric["name"]: metric["value"] for metric in tools.send("Performance.getMetrics")["metrics"]}
+            heap.append(metrics["JSHeapUsedSize"] / 1e6)
+            print(f"step {notebook.ask('lab.session.steps_done')}: kernel {kernel[-1]:.0f} MB, page {heap[-1]:.1f} MB")
+        steps, kept = notebook.ask("lab.session.steps_done"), notebook.ask("len(lab.records)")
+    middle = samples // 2
+    return {
+        "kernel_mb": [round(value, 1) for value in kernel],
+        "page_mb": [round(value, 1) for value in heap],
+        "kernel_growth_mb": round(kernel[-1] - kernel[middle], 1),
+        "page_growth_mb": round(heap[-1] - heap[middle], 1),
+        "steps": steps,
+        "records": kept,
+    }
+
+
+@contextlib.contextmanager
+def _served() -> Iterator[tuple[Any, str]]:
+    """Yield a browser and the address of a JupyterLab with `live.ipynb` and, where it is, a copy of notebook 00."""
     if lacking := missing():
         raise RuntimeError(lacking)
     with tempfile.TemporaryDirectory() as name, browser() as chrome:
@@ -41,25 +88,27 @@ def live(rounds: int = 3, moves: int = 30, seconds: float = 6.0) -> dict[str, An
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CODE)])
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, folder / "live.ipynb")
-        first = Path(__file__).parents[1] / "notebooks" / "00_start_here.ipynb"
-        if first.exists():
-            (folder / "first.ipynb").write_bytes(first.read_bytes())
+        if FIRST.exists():
+            (folder / "first.ipynb").write_bytes(FIRST.read_bytes())
         with jupyterlab(folder) as address:
-            found = [_round(chrome, address, moves, seconds) for _ in range(rounds)]
-            starts = [_first_curve(chrome, address) for _ in range(rounds)] if first.exists() else []
-    result = {key: round(statistics.median(one[key] for one in found), 2) for key in found[0]}
-    return result | ({"first_curve_s": round(statistics.median(starts), 2)} if starts else {})
+            yield chrome, address
+
+
+def _open_lab(chrome: Any, address: str, received: list[int] | None = None) -> tuple[Any, Notebook]:
+    page = chrome.new_page(viewport={"width": 1280, "height": 800})
+    if received is not None:
+        page.on("websocket", lambda socket: socket.on("framereceived", lambda data: _add(received, data)))
+    notebook = Notebook(page, address, "live.ipynb")
+    notebook.run_all()
+    page.locator(".mtl-lab").wait_for(timeout=60_000)
+    page.wait_for_function("Number(document.querySelector('.mtl-lab').dataset.step) > 60", timeout=60_000)
+    return page, notebook
 
 
 def _round(chrome: Any, address: str, moves: int, seconds: float) -> dict[str, float]:
-    page = chrome.new_page(viewport={"width": 1280, "height": 800})
     received = [0]
-    page.on("websocket", lambda socket: socket.on("framereceived", lambda data: _add(received, data)))
-    notebook = Notebook(page, address, "live.ipynb")
-    notebook.run_all()
+    page, notebook = _open_lab(chrome, address, received)
     lab = page.locator(".mtl-lab")
-    lab.wait_for(timeout=60_000)
-    page.wait_for_function("Number(document.querySelector('.mtl-lab').dataset.step) > 60", timeout=60_000)
 
     def counts() -> tuple[float, ...]:
         data = lab.evaluate("el => ({...el.dataset})")
@@ -82,14 +131,18 @@ def _round(chrome: Any, address: str, moves: int, seconds: float) -> dict[str, f
         to_pixels.append(float(lab.get_attribute("data-to-pixels")))
         time.sleep(0.05 + 0.017 * (move % 7))  # not in step with the frames
 
-    speeds: dict[bool, list[float]] = {True: [], False: []}
-    for shown in (True, False) * 3:
+    def speed(shown: bool) -> float:
         notebook.ask(SPEAK if shown else MUTE)
         time.sleep(0.3)
         start, steps = time.perf_counter(), notebook.ask("lab.session.steps_done")
-        time.sleep(seconds / 2)
-        speeds[shown].append((notebook.ask("lab.session.steps_done") - steps) / (time.perf_counter() - start))
-    slowdown = 100 * (1 - statistics.median(speeds[True]) / statistics.median(speeds[False]))
+        time.sleep(seconds / 3)
+        return (notebook.ask("lab.session.steps_done") - steps) / (time.perf_counter() - start)
+
+    speeds, slowdowns = [], []
+    for pair in range(10):
+        found = {shown: speed(shown) for shown in ((True, False) if pair % 2 else (False, True))}
+        speeds.append(found[True])
+        slowdowns.append(100 * (1 - found[True] / found[False]))
     page.close()
     shut_down(address)
     return {
@@ -97,11 +150,11 @@ def _round(chrome: Any, address: str, moves: int, seconds: float) -> dict[str, f
         "slider_to_pixels_p95_ms": _percentile(to_pixels, 95),
         "slider_to_pixels_median_ms": statistics.median(to_pixels),
         "readout_ms": max(readout),
-        "slowdown_percent": slowdown,
+        "slowdown_percent": statistics.median(slowdowns),
         "refresh_hz": frames / passed,
         "boxes_hz": looks / passed,
         "kb_per_second": got / passed / 1000,
-        "steps_per_second": statistics.median(speeds[True]),
+        "steps_per_second": statistics.median(speeds),
     }
 
 

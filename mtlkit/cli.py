@@ -88,8 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(run=_data_export)
 
     bench = commands.add_parser("bench", help="measure, side by side in one run")
-    bench.add_argument("what", choices=("quality", "sharing", "photos", "import", "data", "weighting", "live"))
-    bench.add_argument("--seconds", type=_positive, default=60.0, help="training budget of each contestant")
+    bench.add_argument("what", choices=("quality", "sharing", "photos", "import", "data", "weighting", "live", "soak"))
+    bench.add_argument("--seconds", type=_positive, default=60.0, help="budget of each contestant; length of the soak")
     bench.add_argument("--photos", type=Path, help="folder with oxford-iiit-pet/ and bccd/, for 'photos'")
     bench.add_argument("--json", action="store_true", help="the last line is one JSON object (it always is)")
     bench.set_defaults(run=_bench)

@@ -16,7 +16,8 @@ LAPTOP = {"width": 1280, "height": 800}
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebooks")
-    for name, cells in {"lab": [CODE], "busy": [CODE, "import time; time.sleep(25)"], "two": [CODE, TWO]}.items():
+    notebooks = {"lab": [CODE], "busy": [CODE, "import time; time.sleep(25)"], "two": [CODE, TWO], "long": LONG}
+    for name, cells in notebooks.items():
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, folder / f"{name}.ipynb")
@@ -24,6 +25,7 @@ def address(tmp_path_factory):
         yield served
 
 
+LONG = [CODE.replace("batch_size=4", "in_sight=True"), *["print('a line\\n' * 30)"] * 4]
 TWO = CODE.replace("'here'", "'there'").replace("lab =", "other =").replace("\nlab", "\nother")
 
 
@@ -107,6 +109,30 @@ def test_buttons_work_by_keyboard(page, address):
     assert notebook.ask("len(lab.runs)") == 2
 
 
+def test_replay_lays_the_run_over_itself(page, address):
+    notebook, lab = open_lab(page, address)
+    lab.locator(".classify input").first.focus()
+    page.keyboard.press("PageDown")
+    answered(page)
+    steps = notebook.ask("lab.session.steps_done")
+    lab.get_by_role("button", name="Replay").click()
+    page.wait_for_function("Number(document.querySelector('.mtl-lab').dataset.step) < 10")
+    page.wait_for_function(f"Number(document.querySelector('.mtl-lab').dataset.step) >= {steps}", timeout=60_000)
+    assert notebook.ask(f"all(a.losses == b.losses for a, b in zip(lab.records[:{steps}], lab.runs[0].records))")
+
+
+def test_after_run_all_the_lab_is_in_sight_until_the_reader_moves(page, address):
+    _, lab = open_lab(page, address, "long.ipynb")
+    inside = "el => { const {top, bottom} = el.getBoundingClientRect(); return top >= 0 && bottom <= innerHeight; }"
+    page.locator(".jp-OutputArea-output").nth(4).wait_for(state="attached")
+    page.wait_for_timeout(1000)
+    assert lab.evaluate(inside)
+    page.mouse.move(600, 500)
+    page.mouse.wheel(0, 900)
+    trains(page, more=20)
+    assert not lab.evaluate(inside)
+
+
 def test_it_fits_a_laptop_and_a_narrow_window_in_both_themes(page, address):
     notebook, lab = open_lab(page, address)
     box = lab.bounding_box()
@@ -123,6 +149,10 @@ def test_it_fits_a_laptop_and_a_narrow_window_in_both_themes(page, address):
             ".every(c => c.getBoundingClientRect().right <= el.getBoundingClientRect().right + 1)"
         )
         assert inside, width
+        assert lab.evaluate(
+            "el => [...el.querySelectorAll('canvas')]"
+            ".every(c => Math.abs(c.width - devicePixelRatio * c.parentElement.getBoundingClientRect().width) <= 1)"
+        ), width
 
 
 def test_a_reload_shows_the_present_state(page, address):

@@ -374,6 +374,56 @@ def test_runs_are_kept_compared_and_saved(lab, tmp_path):
         lab.load(tmp_path / "no.json")
 
 
+SCHEDULE = {
+    0: {"classify": 0.3},
+    4: {"detect": 2.0, "rate": 0.2},
+    6: {"method": "PCGrad", "data": {"scene_class": "count"}},
+    9: {"classify": 0.0},
+}
+
+
+def test_a_run_is_replayed_to_the_last_digit_also_from_a_file(lab, tmp_path):
+    lab.run(12, SCHEDULE)
+    first = lab.runs[-1]
+    assert list(first.schedule) == list(SCHEDULE) and first.changes() == [5, 7, 10]
+    lab.replay()
+    assert lab.records == [] and lab.weights == {"classify": 1.0, "detect": 1.0}
+    assert losses(lab.run(12)) == [record.losses for record in first.records]
+    lab.save(tmp_path / "runs.json")
+    other = LossWeightingLab("elsewhere", scenes=32, seed=3)
+    other.load(tmp_path / "runs.json")
+    other.replay(other.runs[0])
+    other.run(12)
+    assert losses(other) == losses(lab) and other.runs[-1].schedule == first.schedule
+    other.close()
+
+
+def test_what_was_steered_by_hand_is_replayed_in_sight(lab, browser):
+    for weight in (0.5, 0.25, 2.0):
+        browser.set(classify=weight)
+        lab.wait(lab.session.steps_done + 3)
+    browser.press("pause")
+    done = lab.session.steps_done
+    first = [(record.weights, record.losses) for record in lab.records]
+    browser.press("replay")
+    lab.wait(done)
+    assert [(record.weights, record.losses) for record in lab.records[:done]] == first
+    assert browser.last["running"]
+
+
+def test_where_only_answers_arrive_each_heartbeat_brings_everything(lab, browser):
+    """As on Colab, which does not show what a thread sends."""
+    inside = threading.main_thread()
+    lab.widget.send = lambda *sent: browser.take(*sent) if threading.current_thread() is inside else None
+    lab.wait(3)
+    for _ in range(3):
+        at = lab.session.steps_done
+        lab.wait(at + 20)
+        browser.say(t="beat")
+        browser.say(t="beat")
+        assert browser.last["t"] == "all" and browser.last["step"] >= at + 20
+
+
 def test_scores_are_those_of_evaluate(lab):
     from mtlkit.training import evaluate
 

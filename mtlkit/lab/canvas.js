@@ -60,9 +60,9 @@ function findColours(root) { // and the class "dark" where the page is dark
   return { tasks: dark ? ["#56b4e9", "#e69f00"] : ["#0072b2", "#d55e00"], ink, faint: dark ? "#666" : "#bbb" };
 }
 
-function onChange(root, draw) { // of the size or the theme; returns what ends it
+function onChange(root, draw) { // of the size of anything drawn, or the theme; returns what ends it
   const sizes = new ResizeObserver(draw);
-  sizes.observe(root);
+  for (const place of [root, ...[...root.querySelectorAll("canvas")].map((canvas) => canvas.parentElement)]) sizes.observe(place);
   const theme = new MutationObserver(draw);
   theme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
   return () => {

@@ -12,6 +12,7 @@ function render({ model, el }) {
   const root = make("div", el, {}, "mtl-lab");
   let seen = 0, stamp = 0, heard = performance.now(), fixed = null, now = {}, points = [], trail = [], boxes = null, images = null;
   let painted = new Map(), closed = false; // painted: stamp of a change → when it was made
+  let inSight = 0, dialShows = ""; // until when the page comes back to the lab; what the dial was drawn from
 
   // ---- controls
   const ask = make("div", root, {}, "ask");
@@ -26,6 +27,7 @@ function render({ model, el }) {
   button("Step", "step", "pause and train for one step");
   button("Reset", "reset", "begin anew with the same seed");
   button("New seed", "seed", "begin anew with the next seed");
+  button("Replay", "replay", "begin anew, and change what you changed, at the same steps");
   const methodLabel = make("label", bar, { textContent: "method " });
   const method = make("select", methodLabel);
   method.addEventListener("change", () => set({ method: method.value }));
@@ -117,10 +119,10 @@ function render({ model, el }) {
   function heardFrom(content, buffers) {
     heard = performance.now();
     if (content.t === "refused") { trouble.textContent = content.why; return; }
-    const before = now;
     now = content;
     seen = content.n;
     if (content.t === "all") {
+      if (content.inSight) inSight = performance.now() + 20000;
       fixed = content;
       points = [];
       trail = content.trail;
@@ -140,7 +142,8 @@ function render({ model, el }) {
     const last = trail[trail.length - 1];
     if (scores.length && content.t === "frame" && (!last || Math.abs(last[0] - scores[0]) + Math.abs(last[1] - scores[1]) > 5e-4)) trail.push(scores);
     if (trail.length > HELD) trail = trail.filter((_, k) => k % 2 === 0);
-    showState(before);
+    showState();
+    comeBack();
     drawLoss();
     drawDial();
     if (content.t === "all" || trail[trail.length - 1] !== last) drawPlane();
@@ -186,11 +189,21 @@ function render({ model, el }) {
     Object.assign(root.dataset, { step: now.step, running: now.running, error: now.error });
   }
 
+  function comeBack() { // after "Run All" JupyterLab has gone to the end of the page
+    if (performance.now() > inSight) return;
+    const { top, bottom } = root.getBoundingClientRect();
+    if (top < 0 || bottom > window.innerHeight) root.scrollIntoView({ block: "nearest" });
+  }
+  const acts = ["wheel", "keydown", "pointerdown", "touchmove"], leave = () => { inSight = 0; };
+  for (const act of acts) document.addEventListener(act, leave, { capture: true, passive: true });
+
   // ---- drawing
   let colours = {};
+  const sizes = new Map(); // to ask the page in each frame would make it lay itself out again
   function draft(canvas) {
-    const { width, height } = canvas.parentElement.getBoundingClientRect();
-    return { pen: pencil(canvas, Math.max(width, 10), Math.max(height, 10)), width: Math.max(width, 10), height: Math.max(height, 10) };
+    const known = sizes.get(canvas.parentElement) || canvas.parentElement.getBoundingClientRect();
+    const width = Math.max(known.width, 10), height = Math.max(known.height, 10);
+    return { pen: pencil(canvas, width, height), width, height };
   }
 
   function trace(pen, places, colour, width, dash = []) {
@@ -211,8 +224,15 @@ function render({ model, el }) {
     const left = 36, right = width - 92, top = 8, bottom = height - 20;
     const earlier = fixed.earlier.flatMap((run) => run.points);
     const last = Math.max(50, points.length ? points[points.length - 1].step : 0, ...earlier.map((row) => row[0]));
-    const logs = [...points.flatMap((point) => point.smooth), ...earlier.flatMap((row) => row.slice(1).map((v) => Math.log(v || NaN)))].filter(Number.isFinite);
-    const low = Math.min(Math.log(0.3), ...[Math.min(...(logs.length ? logs : [0]))]) - 0.15, high = Math.max(Math.log(3), ...(logs.length ? [Math.max(...logs)] : [])) + 0.15;
+    let low = Math.log(0.3), high = Math.log(3);
+    const stretch = (log) => {
+      if (log < low) low = log;
+      if (log > high) high = log;
+    };
+    for (const point of points) point.smooth.forEach(stretch);
+    for (const row of earlier) if (row[1] > 0 && row[2] > 0) [row[1], row[2]].map(Math.log).forEach(stretch);
+    low -= 0.15;
+    high += 0.15;
     const toX = (step) => left + ((right - left) * step) / last, toY = (log) => bottom - ((bottom - top) * (log - low)) / (high - low);
     pen.fillStyle = colours.ink;
     pen.textAlign = "right";
@@ -259,6 +279,9 @@ function render({ model, el }) {
   }
 
   function drawDial() {
+    const shows = JSON.stringify([now.cosine, now.norms, now.weights]);
+    if (shows === dialShows) return;
+    dialShows = shows;
     const { pen, width, height } = draft(dial);
     if (width < 170) pen.font = "10px system-ui, sans-serif";
     pen.textAlign = "center";
@@ -362,9 +385,11 @@ function render({ model, el }) {
     }
   }
 
-  function drawAll() {
+  function drawAll(changes) {
+    for (const { target, contentRect } of changes) if (contentRect) sizes.set(target, contentRect);
     if (!fixed || closed) return;
     colours = findColours(root);
+    dialShows = "";
     drawLoss();
     drawDial();
     drawPlane();
@@ -384,6 +409,7 @@ function render({ model, el }) {
     closed = true;
     clearInterval(heart);
     end();
+    for (const act of acts) document.removeEventListener(act, leave, { capture: true });
     model.off("msg:custom", heardFrom);
   };
 }

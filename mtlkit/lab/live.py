@@ -21,7 +21,7 @@ from mtlkit.metrics import find_objects
 from mtlkit.weighting import METHODS
 
 SCENES = 9
-FRAME, BOXES, URGENT = 0.07, 0.35, 0.03  # least seconds between two frames, two looks at the scenes, two answers
+FRAME, BOXES, URGENT = 0.09, 0.42, 0.03  # seconds between two frames; at least, between looks at the scenes, answers
 AWAY, WINDOW = 10.0, 20  # seconds without a heartbeat, frames sent but not seen, after which nothing more is done
 POINTS = 800  # of a curve that is sent as a whole
 WARM_UP = 30  # steps before the lab is first shown, so that there is something to see without a front end too
@@ -43,12 +43,12 @@ class Link:
     does not keep up gets no frames until it does, and then everything at once.
     """
 
-    def __init__(self, session: Session, view: _View, wish: bool, ask: str) -> None:
-        self.session, self.view, self.wish, self.ask = session, view, wish, ask
+    def __init__(self, session: Session, view: _View, wish: bool, ask: str, in_sight: bool) -> None:
+        self.session, self.view, self.wish, self.ask, self.in_sight = session, view, wish, ask, in_sight
         self.last_beat = -AWAY
         self._sending = threading.Lock()
         self._pending: list[LabRecord] = []
-        self._sent_at = self._boxes_at = self._speed_at = 0.0
+        self._sent_at = self._due = self._boxes_at = self._speed_at = 0.0
         self._number = self._seen = self._number_at_beat = 0
         self._speed, self._speed_step = 0.0, 0
         self._stamp, self._used, self._images = 0, 0.0, b""
@@ -73,7 +73,8 @@ class Link:
             answer = self._asked and (record.weights, record.rate, record.method) == wanted
             if answer and not self._used:
                 self._used = 1000 * time.time()
-        if record is None or now - self._sent_at >= (URGENT if answer else FRAME):
+        if record is None or now >= self._due or (answer and now - self._sent_at >= URGENT):
+            self._due = max(self._due + FRAME, now + FRAME / 2)  # the mean rate does not depend on a step's length
             if self.session.data_changed:
                 self.send_all()
             else:
@@ -110,6 +111,7 @@ class Link:
             content = {
                 "t": "all",
                 "ask": self.ask,
+                "inSight": self.in_sight,
                 "tasks": TASKS,
                 "methods": [name for name in METHODS if name != "EqualWeights"],  # static at 1
                 "sceneClasses": list(SCENE_CLASSES),
@@ -121,6 +123,7 @@ class Link:
                 "earlier": [_outline(run) for run in session.earlier],
                 **self._status(),
             }
+            self.in_sight = False  # a reload must not move the page
             self.view.send(content, [_rows(records), self._look(), self._images])
 
     def _true_boxes(self) -> list[tuple[list[int], int]]:
@@ -216,6 +219,9 @@ class Link:
             session.advance()
         elif what in ("reset", "seed"):
             session.reset(session.seed + (what == "seed"))
+        elif what == "replay":
+            self.wish = True
+            session.replay()
         else:
             raise ValueError(f"the lab cannot {what!r}")
         self._boxes_at = 0.0
@@ -233,17 +239,20 @@ class LossWeightingLab:
         name: running a cell again replaces the lab of this name.
         start: train as soon as the lab is seen.
         ask: a sentence above it.
+        in_sight: after *Run All* JupyterLab is at the end of the page: come back to the lab, until the reader acts.
         settings: as in `mtlkit.lab.session.Session`: scenes, batch_size, seed, weights, rate, method, data.
     """
 
     _by_name: ClassVar["weakref.WeakValueDictionary[str, LossWeightingLab]"] = weakref.WeakValueDictionary()
     _shown: ClassVar[dict[str, "LossWeightingLab"]] = {}  # a lab on the screen lives on, even without a variable
 
-    def __init__(self, name: str = "lab", *, start: bool = True, ask: str = "", **settings: Any) -> None:
+    def __init__(
+        self, name: str = "lab", *, start: bool = True, ask: str = "", in_sight: bool = False, **settings: Any
+    ) -> None:
         if name in self._by_name:
             self._by_name[name].close()
         self.name, self.session, self.widget = name, Session(**settings), _View()
-        self._link = Link(self.session, self.widget, start, ask)
+        self._link = Link(self.session, self.widget, start, ask, in_sight)
         self._by_name[name] = self
         weakref.finalize(self, _end, self.session, self.widget).atexit = False  # then there is nobody left to tell
 
@@ -289,6 +298,13 @@ class LossWeightingLab:
     def reset(self, seed: int | None = None) -> None:
         """Begin anew, with the same seed or another; the run so far stays for comparison."""
         self.session.reset(seed)
+
+    def replay(self, run: Run | None = None) -> None:
+        """Begin anew as `run` began (the present one if none is given), and change what was changed, at the same steps.
+
+        It is seen where the lab is shown; elsewhere `run` does its steps. The numbers are those of the first time.
+        """
+        self.session.replay(run)
 
     def run(self, steps: int, schedule: Mapping[int, Mapping[str, Any]] | None = None) -> "LossWeightingLab":
         """Train under a schedule, here and now: see `Session.run`. The same seed gives the same numbers."""

@@ -45,12 +45,20 @@ class Run:
     """The history of one run. Bounded: where there are too many records, every second one is dropped.
 
     Attributes:
-        settings: what the run began with: seed, data, weights, method, rate.
+        settings: what the run began with: scenes, batch_size, seed, weights, rate, method, data.
         records: in the order of their steps.
+        schedule: steps done → what the next step found changed: task → weight, "rate", "method", "data". With the
+            settings it determines the run.
     """
 
-    def __init__(self, settings: Mapping[str, Any], records: list[LabRecord] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        records: list[LabRecord] | None = None,
+        schedule: Mapping[int, dict[str, Any]] | None = None,
+    ) -> None:
         self.settings, self.records, self.stride = dict(settings), records or [], 1
+        self.schedule = dict(schedule or {})
 
     def add(self, record: LabRecord) -> None:
         """Take a record in."""
@@ -61,15 +69,17 @@ class Run:
             self.records = [record for record in self.records if (record.step - 1) % self.stride == 0]
 
     def changes(self) -> list[int]:
-        """Return the steps from which on a weight, the rate or the method was another."""
-        pairs = zip(self.records, self.records[1:], strict=False)
-        return [b.step for a, b in pairs if (a.weights, a.rate, a.method) != (b.weights, b.rate, b.method)]
+        """Return the steps from which on something was set differently, the first step left out."""
+        return [done + 1 for done in self.schedule if done]
 
 
 def save_runs(runs: Sequence[Run], file: str | Path) -> None:
     """Write runs into one JSON file."""
-    content = [{"settings": run.settings, "records": [asdict(record) for record in run.records]} for run in runs]
-    Path(file).write_text(json.dumps({"format": 1, "runs": content}))
+    content = [
+        {"settings": run.settings, "schedule": run.schedule, "records": [asdict(record) for record in run.records]}
+        for run in runs
+    ]
+    Path(file).write_text(json.dumps({"format": 2, "runs": content}))
 
 
 def load_runs(file: str | Path) -> list[Run]:
@@ -80,7 +90,14 @@ def load_runs(file: str | Path) -> list[Run]:
     """
     try:
         content = json.loads(Path(file).read_text())
-        runs = [Run(run["settings"], [LabRecord(**row) for row in run["records"]]) for run in content["runs"]]
-    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        runs = [
+            Run(run["settings"], [LabRecord(**row) for row in run["records"]], _whole_steps(run["schedule"]))
+            for run in content["runs"]
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file} holds no runs of the lab ({error!r}): expected a file that `save` wrote") from error
     return [run for run in runs if run.records]
+
+
+def _whole_steps(schedule: Mapping[str, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    return {int(done): changes for done, changes in schedule.items()}  # JSON makes every key a string

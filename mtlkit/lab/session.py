@@ -98,8 +98,7 @@ class Session:
         self.scenes, self.batch_size, self.seed = scenes, batch_size, seed
         self._weights, self._rate, self._method = dict.fromkeys(TASKS, 1.0), rate, method
         self._data: dict[str, Any] = {"scene_class": "texture", "missing": 0.0, "label_noise": 0.0}
-        self.weights, self.rate, self.method = dict(weights or {}), rate, method
-        self.data = dict(data or {})
+        self.change({**(weights or {}), "rate": rate, "method": method, "data": data or {}})
         self.lock, self.wake = threading.RLock(), threading.Event()
         self.error: str | None = None
         self.earlier: list[Run] = []
@@ -107,7 +106,7 @@ class Session:
         self.may_run: Callable[[], bool] = lambda: True
         self.closed = False
         self._thread: threading.Thread | None = None
-        self._made_of: tuple[int, dict[str, Any]] | None = None  # seed and data of the scenes at hand
+        self._made_of: tuple[Any, ...] | None = None  # what determines the scenes at hand
         self._build()
         _alive.add(self)
         weakref.finalize(self, self.wake.set)  # the thread then sees that there is nothing left to train
@@ -163,7 +162,7 @@ class Session:
     # training
 
     def _build(self) -> None:
-        if (made_of := (self.seed, self.data)) != self._made_of:
+        if (made_of := (self.seed, self.scenes, self.data)) != self._made_of:
             self._made_of, self._used_data = made_of, self.data
             self._scenes, self.validation = self._train_set(), self._validation_set()
             self._scenes.classes = (*self._scenes.classes, "-")[:SCENE_CLASSES]  # so many outputs, whatever is set
@@ -175,6 +174,8 @@ class Session:
         self._scoring: Iterator[dict[str, float]] | None = None
         self.error, self.data_changed = None, True
         self.run_now, self.steps_done = Run(self.settings()), 0
+        self._before = self._what_is_set(self._weights)
+        self._script: dict[int, Mapping[str, Any]] = {}  # steps done → what is to be changed then
         self._steps = train(
             self.case.model,
             self.case.tasks,
@@ -212,6 +213,7 @@ class Session:
             TrainingError: if a loss is NaN or infinite or the method cannot be solved; only `reset` mends that.
         """
         with self.lock:
+            self.change(self._script.pop(self.steps_done, {}))
             if self._method != self._used_method:
                 self.weighting.method, self._used_method = METHODS[self._method](), self._method
             if self._data != self._used_data:
@@ -226,6 +228,10 @@ class Session:
             except TrainingError as error:
                 self.error = str(error)
                 raise
+            now = self._what_is_set(self.weighting.used) | {"rate": record.rate}
+            if changed := {name: value for name, value in now.items() if value != self._before[name]}:
+                self.run_now.schedule[record.step - 1] = changed
+                self._before = now
             self._measure(record)
             cosine, norms = self._conflict
             done = LabRecord(
@@ -235,6 +241,9 @@ class Session:
             self.run_now.add(done)
             self.steps_done = done.step
             return done
+
+    def _what_is_set(self, weights: Mapping[str, float]) -> dict[str, Any]:
+        return {**weights, "rate": self._rate, "method": self._used_method, "data": self._used_data}
 
     def _measure(self, record: Record) -> None:
         if record.conflict is not None and len(record.tasks) == len(TASKS):
@@ -271,8 +280,8 @@ class Session:
         torch.set_num_threads(1)
         try:
             with self.lock:
-                for step in range(steps):
-                    self.change((schedule or {}).get(step, {}))
+                self._script |= {self.steps_done + step: changes for step, changes in (schedule or {}).items()}
+                for _ in range(steps):
                     self.advance()
         finally:
             torch.set_num_threads(threads)
@@ -328,6 +337,17 @@ class Session:
                 self.earlier = [*self.earlier, self.run_now][-(MOST_RUNS - 1) :]
             self.seed = self.seed if seed is None else seed
             self._build()
+
+    def replay(self, run: Run | None = None) -> None:
+        """Begin anew as a run began (the present one if none is given), and change then what was changed in it."""
+        with self.lock:
+            run = run or self.run_now
+            settings = dict(run.settings)
+            self.scenes, self.batch_size = settings.pop("scenes"), settings.pop("batch_size")
+            seed, weights = settings.pop("seed"), settings.pop("weights")
+            self.change(weights | settings)
+            self.reset(seed)
+            self._script = dict(run.schedule)
 
     def wait(self, steps: int, timeout: float = 60.0) -> None:
         """Wait until the run has `steps` steps.
