@@ -19,6 +19,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from mtlkit import bench_live
 from mtlkit.data import DigitScenes, Loader, OxfordPets
 from mtlkit.metrics import AveragePrecision
 from mtlkit.model import ClassificationHead, ConvEncoder, SharedEncoderModel
@@ -38,16 +39,10 @@ def run(what: str, seconds: float = 60.0, photos: Path | None = None) -> dict[st
         "import": import_time,
         "data": scenes_per_second,
         "weighting": weighting,
-        "live": lambda: _in_browser("live"),
-        "soak": lambda: _in_browser("soak", seconds),
+        "live": bench_live.live,
+        "soak": lambda: bench_live.soak(seconds),
     }
     return benches[what]()
-
-
-def _in_browser(what: str, *arguments: float) -> dict[str, Any]:
-    from mtlkit import bench_live  # needs a browser
-
-    return getattr(bench_live, what)(*arguments)
 
 
 def _say(name: str, result: dict[str, Any]) -> None:

@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
-from mtlkit.lab.browser import Notebook, browser, jupyterlab, missing, shut_down
+from mtlkit.lab.browser import Notebook, browser, jupyterlab, missing, shut_down, write_notebook
 
 CODE = "from mtlkit.lab import LossWeightingLab\nlab = LossWeightingLab('bench')\nlab"
 FIRST = Path(__file__).parents[1] / "notebooks" / "00_start_here.ipynb"
@@ -85,9 +83,7 @@ def _served() -> Iterator[tuple[Any, str]]:
         raise RuntimeError(lacking)
     with tempfile.TemporaryDirectory() as name, browser() as chrome:
         folder = Path(name)
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CODE)])
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(notebook, folder / "live.ipynb")
+        write_notebook(folder / "live.ipynb", CODE)
         if FIRST.exists():
             (folder / "first.ipynb").write_bytes(FIRST.read_bytes())
         with jupyterlab(folder) as address:

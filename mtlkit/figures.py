@@ -4,12 +4,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
 from PIL import Image
 
 from mtlkit import plots
 from mtlkit.data import SCENE_CLASSES, DigitScenes
-from mtlkit.lab.browser import Notebook, browser, jupyterlab, missing
+from mtlkit.lab.browser import Notebook, browser, jupyterlab, missing, write_notebook
 from mtlkit.recipe import Case, Recipe
 from mtlkit.training import evaluate, train
 
@@ -35,9 +34,7 @@ def screenshots(folder: Path) -> Iterator[Path]:
     """Photograph the live lab in JupyterLab, at laptop and phone width, light and dark, after some training."""
     source = "from mtlkit.lab import LossWeightingLab\nlab = LossWeightingLab(ask='Make the boxes appear first.')\nlab"
     with tempfile.TemporaryDirectory() as name, browser() as chrome:
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(notebook, Path(name) / "lab.ipynb")
+        write_notebook(Path(name) / "lab.ipynb", source)
         with jupyterlab(Path(name)) as address:
             page = chrome.new_page(viewport={"width": 1280, "height": 800})
             opened = Notebook(page, address, "lab.ipynb")

@@ -3,10 +3,9 @@
 import json
 import time
 
-import nbformat
 import pytest
 
-from mtlkit.lab.browser import Notebook, browser, jupyterlab, missing, shut_down
+from mtlkit.lab.browser import Notebook, browser, jupyterlab, missing, shut_down, write_notebook
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "there is a browser")
 CODE = "from mtlkit.lab import LossWeightingLab\nlab = LossWeightingLab('here', scenes=128, batch_size=4)\nlab"
@@ -18,9 +17,7 @@ def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebooks")
     notebooks = {"lab": [CODE], "busy": [CODE, "import time; time.sleep(25)"], "two": [CODE, TWO], "long": LONG}
     for name, cells in notebooks.items():
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(notebook, folder / f"{name}.ipynb")
+        write_notebook(folder / f"{name}.ipynb", *cells)
     with jupyterlab(folder) as served:
         yield served
 
@@ -65,6 +62,13 @@ def answered(page):
     )
 
 
+def nudge(page, lab, task, key):
+    """Press a key on a task's slider and wait until a step has used the weight."""
+    lab.locator(f".{task} input").first.focus()
+    page.keyboard.press(key)
+    answered(page)
+
+
 def pixels(lab, canvas):
     return lab.locator(f".{canvas} canvas").first.evaluate("el => el.toDataURL()")
 
@@ -85,8 +89,7 @@ def test_drag_and_keys_reach_the_training(page, address):
         page.keyboard.press("ArrowRight")
     answered(page)
     assert notebook.ask("lab.records[-1].weights['detect']") == pytest.approx(dragged * 10**0.2, rel=1e-3)
-    page.keyboard.press("Home")
-    answered(page)
+    nudge(page, lab, "detect", "Home")
     assert notebook.ask("lab.records[-1].weights['detect']") == 0
     assert slider.get_attribute("aria-valuetext") == "0"
 
@@ -111,9 +114,7 @@ def test_buttons_work_by_keyboard(page, address):
 
 def test_replay_lays_the_run_over_itself(page, address):
     notebook, lab = open_lab(page, address)
-    lab.locator(".classify input").first.focus()
-    page.keyboard.press("PageDown")
-    answered(page)
+    nudge(page, lab, "classify", "PageDown")
     steps = notebook.ask("lab.session.steps_done")
     lab.get_by_role("button", name="Replay").click()
     page.wait_for_function("Number(document.querySelector('.mtl-lab').dataset.step) < 10")
@@ -157,9 +158,7 @@ def test_it_fits_a_laptop_and_a_narrow_window_in_both_themes(page, address):
 
 def test_a_reload_shows_the_present_state(page, address):
     notebook, lab = open_lab(page, address)
-    lab.locator(".classify input").first.focus()
-    page.keyboard.press("PageUp")
-    answered(page)
+    nudge(page, lab, "classify", "PageUp")
     weight = notebook.ask("lab.weights['classify']")
     notebook.command("docmanager:save")
     page.wait_for_timeout(1500)
@@ -175,9 +174,7 @@ def test_a_reload_shows_the_present_state(page, address):
 def test_it_goes_on_while_another_cell_computes(page, address):
     _, lab = open_lab(page, address, "busy.ipynb")
     trains(page)
-    lab.locator(".detect input").first.focus()
-    page.keyboard.press("PageDown")
-    answered(page)
+    nudge(page, lab, "detect", "PageDown")
     assert "*" in page.locator(".jp-InputPrompt").nth(1).text_content()  # the other cell is still at it
 
 

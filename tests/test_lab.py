@@ -84,6 +84,8 @@ def test_a_schedule_gives_the_same_numbers_each_time():
     assert [record.rate for record in runs[0].records] == [0.5] * 6 + [0.1] * 2
     assert runs[0].session.run_now.changes() == [5, 7]
     assert losses(runs[0]) != losses(LossWeightingLab("same", **SMALL).run(8))
+    late = LossWeightingLab("late", **SMALL).run(2, {2: {"classify": 0.1}})  # not among these two steps
+    assert late.run(2).weights["classify"] == 1.0
 
 
 def test_without_a_front_end_it_shows_a_picture_of_the_same_steps_and_no_thread_runs(lab):

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import requests
 
 TOKEN = "mtlkit"
@@ -47,6 +48,13 @@ def _end(server: subprocess.Popen) -> None:
             os.killpg(server.pid, sign)
             server.wait(10)
             return
+
+
+def write_notebook(file: Path, *sources: str) -> None:
+    """Write a notebook of these code cells, not executed."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, file)
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ class Run:
         settings: what the run began with: scenes, batch_size, seed, weights, rate, method, data.
         records: in the order of their steps.
         schedule: steps done → what the next step found changed: task → weight, "rate", "method", "data". With the
-            settings it determines the run.
+            settings it determines the run, so it is never thinned out.
     """
 
     def __init__(

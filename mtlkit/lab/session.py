@@ -213,7 +213,8 @@ class Session:
             TrainingError: if a loss is NaN or infinite or the method cannot be solved; only `reset` mends that.
         """
         with self.lock:
-            self.change(self._script.pop(self.steps_done, {}))
+            if changes := self._script.pop(self.steps_done, None):
+                self.change(changes)
             if self._method != self._used_method:
                 self.weighting.method, self._used_method = METHODS[self._method](), self._method
             if self._data != self._used_data:
@@ -280,7 +281,7 @@ class Session:
         torch.set_num_threads(1)
         try:
             with self.lock:
-                self._script |= {self.steps_done + step: changes for step, changes in (schedule or {}).items()}
+                self._script |= {self.steps_done + k: changes for k, changes in (schedule or {}).items() if k < steps}
                 for _ in range(steps):
                     self.advance()
         finally:
@@ -289,9 +290,8 @@ class Session:
     def change(self, changes: Mapping[str, Any]) -> None:
         """Set several things at once: task → weight, or "rate", "method", "data"."""
         self.weights = {name: value for name, value in changes.items() if name not in ("rate", "method", "data")}
-        self.rate, self.method = changes.get("rate", self._rate), changes.get("method", self._method)
-        if "data" in changes:
-            self.data = changes["data"]
+        for name in changes.keys() & {"rate", "method", "data"}:  # the others may be set by another thread right now
+            setattr(self, name, changes[name])
 
     # running
 
