@@ -36,6 +36,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "mtlkit needs Python 3.11 or newer with venv (Debian: apt install python3-venv)"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements # it asks about news
 	touch $@
 
 clean:

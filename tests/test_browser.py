@@ -124,7 +124,11 @@ def test_replay_lays_the_run_over_itself(page, address):
 
 def test_after_run_all_the_lab_is_in_sight_until_the_reader_moves(page, address):
     _, lab = open_lab(page, address, "long.ipynb")
-    inside = "el => { const {top, bottom} = el.getBoundingClientRect(); return top >= 0 && bottom <= innerHeight; }"
+    inside = """el => {
+        const {top, bottom} = el.getBoundingClientRect();
+        const panel = el.closest('.jp-WindowedPanel-outer').getBoundingClientRect();
+        return top >= panel.top - 1 && bottom <= panel.bottom + 1;
+    }"""
     page.locator(".jp-OutputArea-output").nth(4).wait_for(state="attached")
     page.wait_for_timeout(1000)
     assert lab.evaluate(inside)

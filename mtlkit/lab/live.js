@@ -190,9 +190,7 @@ function render({ model, el }) {
   }
 
   function comeBack() { // after "Run All" JupyterLab has gone to the end of the page
-    if (performance.now() > inSight) return;
-    const { top, bottom } = root.getBoundingClientRect();
-    if (top < 0 || bottom > window.innerHeight) root.scrollIntoView({ block: "nearest" });
+    if (performance.now() < inSight) root.scrollIntoView({ block: "nearest" });
   }
   const acts = ["wheel", "keydown", "pointerdown", "touchmove"], leave = () => { inSight = 0; };
   for (const act of acts) document.addEventListener(act, leave, { capture: true, passive: true });
