@@ -25,8 +25,9 @@ from mtlkit.metrics import AveragePrecision
 from mtlkit.model import ClassificationHead, ConvEncoder, SharedEncoderModel
 from mtlkit.optim import MuonAdamW, one_cycle
 from mtlkit.recipe import Case, Recipe
+from mtlkit.records import Record
 from mtlkit.tasks import Task
-from mtlkit.training import Record, evaluate, train
+from mtlkit.training import evaluate, train
 from mtlkit.weighting import METHODS, AlignedMTL, EqualWeights, GradientWeighting, UPGrad, Weighting
 
 

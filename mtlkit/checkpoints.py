@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mtlkit.training import Progress
+from mtlkit.records import Progress
 
 FORMAT = "mtlkit-1"
 

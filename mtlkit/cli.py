@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -14,7 +15,6 @@ from typing import Any
 from mtlkit import __version__
 
 CHECKPOINT = "checkpoint.safetensors"
-SAVE_EVERY = 30.0  # seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,11 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     from mtlkit.checkpoints import CheckpointError
     from mtlkit.data import DataError, DownloadError
+    from mtlkit.parallel import ParallelError
     from mtlkit.training import TrainingError
 
     try:
         return options.run(options)
-    except (CheckpointError, DataError, DownloadError, TrainingError, ValueError) as error:
+    except (CheckpointError, DataError, DownloadError, ParallelError, TrainingError, ValueError) as error:
         print(f"mtlkit: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -54,10 +55,18 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--size", type=int, help="side of the images in pixels")
     train.add_argument("--batch-size", type=int, help="images in a batch")
     train.add_argument("--seed", type=int, help="of data, initialisation and order")
-    train.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    train.add_argument("--method", help="weighting method, a name in mtlkit.weighting (default: StaticWeights)")
+    train.add_argument("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
+    train.add_argument("--accumulate", type=int, default=1, help="go through each batch in so many parts: less memory")
+    train.add_argument("--recompute", action="store_true", help="activation checkpointing: less memory, slower")
     train.add_argument(
-        "--out", type=Path, help=f"folder for {CHECKPOINT}, written every {SAVE_EVERY:.0f} s and at the end"
+        "--compile", nargs="?", const="default", help="mode of torch.compile; reduce-overhead: CUDA graphs"
     )
+    train.add_argument(
+        "--timeout", type=_positive, default=60.0, help="under torchrun: seconds until a silent process counts as gone"
+    )
+    train.add_argument("--out", type=Path, help=f"folder for {CHECKPOINT}, written now and then and at the end")
+    train.add_argument("--save-every", type=_positive, default=30.0, help="seconds between checkpoints (default: 30)")
     train.add_argument("--resume", action="store_true", help="go on with the run in --out; its data and model are kept")
     train.add_argument("--picture", type=Path, help="draw test images with boxes and the loss curves into this file")
     _add_run_options(train)
@@ -135,15 +144,30 @@ def _weights(text: str) -> dict[str, float]:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from mtlkit.parallel import joined
+    from mtlkit.training import pick_device
+
+    options.device = pick_device(options.device)
+    with joined(options.device, options.timeout) as group:
+        return _train_together(options, group)
+
+
+def _train_together(options: argparse.Namespace, group: Any) -> int:
+    """Train as one of the processes of `group`; only the first writes, scores and speaks."""
     from mtlkit.checkpoints import load_checkpoint, save_checkpoint
     from mtlkit.recipe import Case
     from mtlkit.training import evaluate
 
+    first = group.rank == 0
     file = _writable(options.out) / CHECKPOINT if options.out else None
     if options.picture:
         _writable(options.picture.parent)
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) and file and file.exists():
+        options.resume = True
     recipe = _recipe(options, file)
-    case = Case(recipe, options.weights)
+    case = Case(recipe, options.weights, group=group)
+    if options.device.type == "cuda" and hasattr(case.train_set, "to"):
+        case.train_set.to(options.device)
     train_set = case.train_set
     config = asdict(recipe) | {"classes": train_set.classes, "box_classes": train_set.box_classes}
     parts: dict[str, Any] = {
@@ -154,17 +178,22 @@ def _train(options: argparse.Namespace) -> int:
         before = load_checkpoint(file, **parts)
         case.weighting.weights.update(options.weights or {})
     parameters = sum(p.numel() for p in case.model.parameters())
-    print(
-        f"{len(train_set)} images of {recipe.size} px, {len(train_set.classes)} image classes "
-        f"({train_set.label_origin}), {len(train_set.box_classes)} box classes; {parameters:,} parameters",
-        flush=True,
-    )
+    if first:
+        print(
+            f"{len(train_set)} images of {recipe.size} px, {len(train_set.classes)} image classes "
+            f"({train_set.label_origin}), {len(train_set.box_classes)} box classes; {parameters:,} parameters"
+            + (f"; {group.size} processes" if group.size > 1 else "")
+            + (f"; going on after step {before.step}" if before else ""),
+            flush=True,
+        )
 
     def save(record: Any) -> None:
-        if file:
+        if file and first:
             save_checkpoint(file, record, config, **parts)
 
-    records, interrupted = _train_and_save(case, options, before, save)
+    records, interrupted = _train_and_save(case, options, before, save, group)
+    if not first:
+        return 130 if interrupted else 0
     if interrupted:
         kept = f"; go on with: mtlkit train --resume --out {options.out}" if file else " (no --out: nothing was kept)"
         print(f"\nmtlkit: stopped after step {records[-1].step}{kept}", file=sys.stderr)
@@ -199,14 +228,18 @@ def _recipe(options: argparse.Namespace, file: Path | None) -> Any:
             raise ValueError("--resume needs --out: the folder that holds the checkpoint")
         config = read_checkpoint(file).config
         return Recipe(**{name: value for name, value in config.items() if name not in ("classes", "box_classes")})
-    names = ("size", "encoder", "batch_size", "seed", "scenes", "scene_class", "image_class", "repair")
+    names = ("size", "encoder", "batch_size", "seed", "scenes", "scene_class", "image_class", "repair", "method")
     return Recipe.for_data(options.data, **{name: getattr(options, name) for name in names})
 
 
 def _train_and_save(
-    case: Any, options: argparse.Namespace, before: Any, save: Callable[[Any], None]
+    case: Any, options: argparse.Namespace, before: Any, save: Callable[[Any], None], group: Any
 ) -> tuple[list[Any], bool]:
-    """Train with a progress bar; save now and then and at the end. Ctrl-C ends it after the step that is under way."""
+    """Train with a progress bar; save now and then and at the end.
+
+    Ctrl-C, or being told to end, stops it after the step that is under way. But `torchrun` tells a process to end when
+    another one is gone: no step will be finished then.
+    """
     from tqdm import tqdm
 
     from mtlkit.data import DataError
@@ -217,17 +250,32 @@ def _train_and_save(
     bar = tqdm(
         total=limits["steps"] if by_steps else limits["seconds"],
         unit="step" if by_steps else "s",
-        disable=None,
+        disable=True if group.rank else None,
         bar_format="{percentage:3.0f}%|{bar:30}| {n:.0f}/{total:.0f} {unit}{postfix}",
     )
     parts = (case.model, case.tasks, case.loader, case.weighting, case.optimizer)
     running = train(
-        *parts, average=case.average, device=options.device, precision=options.precision, after=before, **limits
+        *parts,
+        average=case.average,
+        device=options.device,
+        precision=options.precision,
+        accumulate=options.accumulate,
+        recompute=options.recompute,
+        compile=options.compile,
+        after=before,
+        group=group,
+        **limits,
     )
     records: list[Any] = []
     saved, shown = float("-inf"), time.monotonic()  # saved after the first step too: a full disk shows at once
     interrupted: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
+
+    def end(number: int, _: Any) -> None:
+        if number == signal.SIGTERM and group.size > 1:
+            raise group.broken("told to end by torchrun")
+        interrupted.append(number)
+
+    previous = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         for record in running:
             records.append(record)
@@ -235,9 +283,10 @@ def _train_and_save(
             if time.monotonic() - shown > 0.5:
                 shown = time.monotonic()
                 bar.set_postfix_str(" ".join(f"{name} {loss:.3f}" for name, loss in record.losses.items()))
-            if interrupted:
+            if group.any(bool(interrupted)):
+                interrupted.append(signal.SIGINT)
                 break
-            if time.monotonic() - saved > SAVE_EVERY:
+            if time.monotonic() - saved > options.save_every:
                 save(record)
                 saved = time.monotonic()
     except DataError:  # a bad image in the middle of the night: keep what was learned
@@ -245,7 +294,8 @@ def _train_and_save(
             save(records[-1])
         raise
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
         bar.close()
     if not records:
         raise ValueError("the checkpoint has already come this far: give more --seconds, --epochs or --steps")

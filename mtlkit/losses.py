@@ -4,19 +4,21 @@ Targets may be missing in some or all samples of a batch: the loss is the mean o
 nothing is labelled it is 0, still attached to the graph so that `backward` works.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
-from torchvision.ops import generalized_box_iou_loss
 
 from mtlkit.data import Batch
 from mtlkit.model import Detections
+from mtlkit.precision import at_least_float32
 
 
 def classification_loss(logits: Tensor, batch: Batch, target: str = "label") -> Tensor:
     """Cross-entropy `[]` of `logits [B, classes]` with `batch[target] [B]`, over the samples that have a label."""
     label = batch[target]
-    total = cross_entropy(logits.float(), label, ignore_index=-1, reduction="sum")
+    total = cross_entropy(at_least_float32(logits), label, ignore_index=-1, reduction="sum")
     return total / (label >= 0).sum().clamp(min=1)
 
 
@@ -30,12 +32,16 @@ def detection_loss(output: Detections, batch: Batch, *, box_weight: float = 2.5)
 
     Images whose boxes are missing (`has_boxes` false) pay nothing; images known to be empty do.
     """
-    logits, boxes = output.logits.float().flatten(2), output.boxes.flatten(2).mT  # (B, C, cells), (B, cells, 4)
+    logits, boxes = (
+        at_least_float32(output.logits).flatten(2),
+        output.boxes.flatten(2).mT,
+    )  # (B, C, cells), (B, cells, 4)
     owner, responsible = responsible_cells(batch, output.logits.shape[-2:])
     number = responsible.sum().clamp(min=1)
     truth = batch["boxes"].gather(1, owner[:, :, None].expand(-1, -1, 4))
-    truth = torch.where(responsible[:, :, None], truth, truth.new_tensor([0.0, 0.0, 1.0, 1.0]))  # any box with an area
-    box_loss = (generalized_box_iou_loss(boxes, truth) * responsible).sum() / number
+    any_box = (torch.arange(4, device=truth.device) > 1).to(truth)  # (0, 0, 1, 1), one with an area
+    truth = torch.where(responsible[:, :, None], truth, any_box)
+    box_loss = ((1 - paired_giou(boxes, truth)) * responsible).sum() / number
 
     quality = (0.3 + 0.7 * paired_iou(boxes.detach(), truth)) * responsible
     label = batch["box_labels"].gather(1, owner).clamp(min=0)
@@ -46,7 +52,7 @@ def detection_loss(output: Detections, batch: Batch, *, box_weight: float = 2.5)
     return class_loss + box_weight * box_loss
 
 
-def responsible_cells(batch: Batch, grid: torch.Size) -> tuple[Tensor, Tensor]:
+def responsible_cells(batch: Batch, grid: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Say for each cell of a `grid` (rows, columns) which box it answers for, if any.
 
     A cell answers for the box whose centre is nearest to its own, if that is at most one stride away along x and y:
@@ -56,17 +62,40 @@ def responsible_cells(batch: Batch, grid: torch.Size) -> tuple[Tensor, Tensor]:
         index of the nearest box `int64 [B, cells]`, and whether the cell is responsible `bool [B, cells]`.
     """
     boxes, real = batch["boxes"], batch["box_labels"] >= 0
-    scale = boxes.new_tensor([grid[1] / batch["image"].shape[-1], grid[0] / batch["image"].shape[-2]])
-    centre = (boxes[..., :2] + boxes[..., 2:]) / 2 * scale  # (B, M, 2), in strides
+    height, width = batch["image"].shape[-2:]
+    centre_x = (boxes[..., 0] + boxes[..., 2]) / 2 * (grid[1] / width)  # (B, M), in strides
+    centre_y = (boxes[..., 1] + boxes[..., 3]) / 2 * (grid[0] / height)
     y, x = torch.meshgrid(*(torch.arange(side, device=boxes.device) + 0.5 for side in grid), indexing="ij")
-    cells = torch.stack([x.flatten(), y.flatten()], 1)  # (cells, 2)
-    distance = (cells[:, None] - centre[:, None]).abs().amax(-1)  # (B, cells, M)
+    away_x, away_y = x.reshape(-1, 1) - centre_x[:, None], y.reshape(-1, 1) - centre_y[:, None]
+    distance = torch.maximum(away_x.abs(), away_y.abs())  # (B, cells, M)
     nearest, owner = torch.where(real[:, None], distance, torch.inf).min(-1)
     return owner, nearest <= 1
 
 
 def paired_iou(a: Tensor, b: Tensor) -> Tensor:
     """Return the IoU `[...]` of boxes `a [..., 4]` with `b [..., 4]`, one by one."""
-    shared = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
-    area_a, area_b = ((box[..., 2:] - box[..., :2]).prod(-1) for box in (a, b))
-    return shared / (area_a + area_b - shared)
+    shared, union, _ = _areas(a, b)
+    return shared / union
+
+
+def paired_giou(a: Tensor, b: Tensor) -> Tensor:
+    """Return the generalised IoU `[...]` of boxes `a [..., 4]` with `b [..., 4]`, one by one (Rezatofighi et al.).
+
+    The value of `torchvision.ops.generalized_box_iou_loss` is 1 minus this; it picks out the boxes that overlap, and a
+    GPU has to be waited for until it is known how many do.
+    """
+    shared, union, hull = _areas(a, b)
+    return shared / union - (hull - union) / hull
+
+
+def _areas(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the area of the intersection, of the union and of the smallest box around both."""
+    start, end = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
+    shared = _area(start, torch.maximum(start, end))
+    hull = _area(torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:]))
+    return shared, _area(*a.split(2, -1)) + _area(*b.split(2, -1)) - shared, hull
+
+
+def _area(left_top: Tensor, right_bottom: Tensor) -> Tensor:
+    width, height = (right_bottom - left_top).unbind(-1)
+    return width * height

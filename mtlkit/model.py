@@ -1,13 +1,17 @@
 """Encoders, heads, and the model in which several heads share one encoder."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 from torchvision.models import resnet18
-from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
+
+from mtlkit.precision import at_least_float32
 
 
 class SharedEncoderModel(nn.Module):
@@ -16,19 +20,21 @@ class SharedEncoderModel(nn.Module):
     Args:
         encoder: from the input to shared features.
         heads: task name → module from the shared features to that task's output.
+        reads: what of a batch is the input.
     """
 
-    def __init__(self, encoder: nn.Module, heads: Mapping[str, nn.Module]) -> None:
+    def __init__(self, encoder: nn.Module, heads: Mapping[str, nn.Module], reads: str = "image") -> None:
         super().__init__()
         self.encoder = encoder
         self.heads = nn.ModuleDict(heads)
+        self.reads = reads
         self.features: Tensor | None = None
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Return task name → output. In training the shared features h are kept in `features`."""
+    def forward(self, x: Tensor, tasks: Collection[str] | None = None) -> dict[str, Any]:
+        """Return task name → output, of `tasks` or of all. In training the shared features h are kept in `features`."""
         features = self.encoder(x)
         self.features = features if self.training else None
-        return {name: head(features) for name, head in self.heads.items()}
+        return {name: head(features) for name, head in self.heads.items() if tasks is None or name in tasks}
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"features": None}  # a copy of the model is not a copy of its last batch
@@ -58,6 +64,42 @@ class Normalize(nn.Module):
         return (image - self.mean) / self.std
 
 
+class Blocks(nn.Sequential):
+    """Modules one after the other, whose inner activations need not be kept for the backward pass.
+
+    Attributes:
+        recompute: in training, keep only the input of each module and compute the rest again when its gradient is due
+            (activation checkpointing; Chen et al., arXiv:1604.06174): less memory for one more forward pass.
+    """
+
+    recompute = False
+
+    def forward(self, x: Any) -> Any:
+        """Return what the last module makes of it."""
+        if not (self.recompute and self.training and torch.is_grad_enabled()):
+            return super().forward(x)
+        for module in self:
+            x = checkpoint(module, x, use_reentrant=False, context_fn=lambda m=module: (nullcontext(), _Again(m)))  # type: ignore[misc]
+        return x
+
+
+class _Again(AbstractContextManager[None]):
+    """Around computing a module once more, as often as it takes: batch normalisation has counted this batch already."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+        self.before: list[tuple[float | None, Tensor | None]] = []
+
+    def __enter__(self) -> None:
+        self.before = [(norm.momentum, norm.num_batches_tracked) for norm in self.norms]
+        for norm in self.norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+
+    def __exit__(self, *_: object) -> None:
+        for norm, (momentum, number) in zip(self.norms, self.before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, number
+
+
 class ConvEncoder(nn.Module):
     """A small convolutional encoder: `[B, 3, H, W]` in 0..1 → `[B, channels, H/8, W/8]`.
 
@@ -71,7 +113,7 @@ class ConvEncoder(nn.Module):
     def __init__(self, widths: tuple[int, int, int] = (16, 32, 64), blocks: int = 2) -> None:
         super().__init__()
         a, b, self.channels = widths
-        self.layers = nn.Sequential(
+        self.layers = Blocks(
             Normalize(),
             Conv2dNormActivation(3, a, stride=2),
             Conv2dNormActivation(a, b, stride=2),
@@ -116,12 +158,20 @@ class ResNetEncoder(nn.Module):
         super().__init__()
         self.channels = channels
         self.normalize = Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # of ImageNet
-        self.body = create_feature_extractor(resnet18(weights=weights), {f"layer{k}": f"{2**k * 2}" for k in (2, 3, 4)})
+        self.body = resnet18(weights=weights)
+        del self.body.avgpool, self.body.fc
+        for name in ("layer1", "layer2", "layer3", "layer4"):
+            setattr(self.body, name, Blocks(*getattr(self.body, name)))
         self.pyramid = FeaturePyramidNetwork([128, 256, 512], channels)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the shared feature map."""
-        return self.pyramid(self.body(self.normalize(image)))["8"]
+        body = self.body
+        x = body.layer1(body.maxpool(body.relu(body.bn1(body.conv1(self.normalize(image))))))
+        maps = {"8": body.layer2(x)}
+        maps["16"] = body.layer3(maps["8"])
+        maps["32"] = body.layer4(maps["16"])
+        return self.pyramid(maps)["8"]
 
 
 class ClassificationHead(nn.Module):
@@ -176,5 +226,5 @@ class DetectionHead(nn.Module):
         logits, distances = self.layers(features).split((self.classes, 4), 1)
         y, x = (torch.arange(side, device=features.device) + 0.5 for side in features.shape[-2:])
         centre = torch.stack(torch.meshgrid(x, y, indexing="xy"))  # (2, H, W), in strides
-        left_top, right_bottom = distances.float().clamp(-6, 6).exp().split(2, 1)
+        left_top, right_bottom = at_least_float32(distances).clamp(-6, 6).exp().split(2, 1)
         return Detections(logits, self.stride * torch.cat([centre - left_top, centre + right_bottom], 1))

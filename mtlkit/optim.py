@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon
+from torch.optim.swa_utils import AveragedModel
 
 
 class MuonAdamW:
@@ -36,7 +37,8 @@ class MuonAdamW:
         chosen = {id(p) for p in self.kernels}
         others = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
         self.matrices = [_as_matrix(kernel.detach()) for kernel in self.kernels]
-        self.adamw = AdamW(others, lr=adamw_lr, weight_decay=adamw_decay, fused=True)
+        fused = all(p.device.type in ("cpu", "cuda") for p in others)
+        self.adamw = AdamW(others, lr=adamw_lr, weight_decay=adamw_decay, fused=fused)
         self.muon = Muon(self.matrices, lr=muon_lr, weight_decay=muon_decay, ns_steps=3)
         for group in self.param_groups:
             group["initial_lr"] = group["lr"]
@@ -80,6 +82,41 @@ def _as_matrix(kernel: Tensor) -> Tensor:
     if kernel.is_contiguous(memory_format=torch.channels_last):
         kernel = kernel.permute(0, 2, 3, 1)
     return kernel.reshape(len(kernel), -1)
+
+
+class MovingAverage(AveragedModel):
+    """Exponential moving average of a model's parameters and buffers; scored instead of the model, it is less noisy.
+
+    Does what `AveragedModel` does with `get_ema_multi_avg_fn`, without waiting for a GPU in each step.
+
+    Args:
+        model: is copied.
+        decay: what is left of the average in each step.
+    """
+
+    def __init__(self, model: nn.Module, decay: float = 0.99) -> None:
+        super().__init__(model, use_buffers=True)
+        self.decay = decay
+        self._begun = False
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Move the average towards `model`; the first time, onto it."""
+        self._begun = self._begun or int(self.n_averaged) > 0
+        pairs = [
+            pair
+            for ours, its in ((self.module.parameters(), model.parameters()), (self.module.buffers(), model.buffers()))
+            for pair in zip(ours, its, strict=True)
+        ]
+        smooth = [(average, value) for average, value in pairs if average.is_floating_point()]
+        torch._foreach_lerp_(
+            [average for average, _ in smooth], [value for _, value in smooth], 1 - self.decay if self._begun else 1.0
+        )
+        for average, value in pairs:
+            if not average.is_floating_point():
+                average.copy_(value)
+        self._begun = True
+        self.n_averaged += 1
 
 
 def one_cycle(progress: float, warmup: float = 0.1) -> float:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mtlkit.data import collate
 from mtlkit.landscape import Landscape
 from mtlkit.metrics import find_objects
-from mtlkit.training import Record
+from mtlkit.records import Record
 
 # Okabe, Ito: eight colours that people with any colour vision tell apart
 BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mtlkit.data import CocoFolder, DigitScenes, Loader, OxfordPets, VocFolder, augment, data_folder
 from mtlkit.data.photos import train_and_test_split
 from mtlkit.model import ClassificationHead, ConvEncoder, DetectionHead, ResNetEncoder, SharedEncoderModel
-from mtlkit.optim import MuonAdamW
+from mtlkit.optim import MovingAverage, MuonAdamW
+from mtlkit.parallel import ALONE, Group
 from mtlkit.tasks import Task, classification_and_detection
-from mtlkit.weighting import StaticWeights
+from mtlkit.weighting import METHODS, StaticWeights, Weighting
 
 TEST_SCENES = 2000
 # Tuned for a minute on scenes of class "texture". With equal weights, classification, which is solved early, goes on to
@@ -36,6 +36,7 @@ class Recipe:
         scene_class: what a scene's label says, for "scenes".
         image_class: how an image's class is derived from its boxes, for "voc:" and "coco:".
         repair: cut or leave out wrong boxes instead of refusing them.
+        method: how the losses become one update, a name in `mtlkit.weighting.METHODS`.
     """
 
     data: str = "scenes"
@@ -47,6 +48,7 @@ class Recipe:
     scene_class: str = "texture"
     image_class: str = "largest"
     repair: bool = False
+    method: str = "StaticWeights"
 
     @classmethod
     def for_data(cls, data: str, **changes: Any) -> "Recipe":
@@ -96,17 +98,37 @@ class Case:
 
     Args:
         recipe: what to make.
-        weights: task name → loss weight; by default 1, but on scenes as in `WEIGHTS`.
+        weights: task name → loss weight, for "StaticWeights"; by default 1, but on scenes as in `WEIGHTS`.
         train_set: the training data, if it is open already.
+        group: the processes that train together.
+
+    Raises:
+        ValueError: if the method is unknown, or takes no weights though some are given.
     """
 
-    def __init__(self, recipe: Recipe, weights: Mapping[str, float] | None = None, train_set: Any = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        weights: Mapping[str, float] | None = None,
+        train_set: Any = None,
+        group: Group = ALONE,
+    ) -> None:
         self.recipe = recipe
         self.train_set = recipe.open("train") if train_set is None else train_set
         transform = None if recipe.data == "scenes" else augment(recipe.size)
-        self.loader = Loader(self.train_set, recipe.batch_size, recipe.seed, transform)
+        self.loader = Loader(self.train_set, recipe.batch_size, recipe.seed, transform, group)
         self.model = recipe.model(len(self.train_set.classes), len(self.train_set.box_classes))
-        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
+        self.average = MovingAverage(self.model)
         self.tasks: tuple[Task, ...] = classification_and_detection(self.train_set.box_classes)
-        self.weighting = StaticWeights((WEIGHTS if recipe.data == "scenes" else {}) | dict(weights or {}))
+        self.weighting = self._weighting(weights or {})
         self.optimizer = MuonAdamW(self.model)
+
+    def _weighting(self, weights: Mapping[str, float]) -> Weighting:
+        method = self.recipe.method
+        if method == "StaticWeights":
+            return StaticWeights((WEIGHTS if self.recipe.data == "scenes" else {}) | dict(weights))
+        if method not in METHODS:
+            raise ValueError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
+        if weights:
+            raise ValueError(f"{method} finds the weights itself: leave them out, or take the method StaticWeights")
+        return METHODS[method]()

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from mtlkit.data import Batch
-from mtlkit.losses import classification_loss, detection_loss
+from mtlkit.losses import classification_loss, detection_loss, responsible_cells
 from mtlkit.metrics import Accuracy, AveragePrecision
 
 
@@ -33,6 +33,8 @@ class Task:
         score: which of the metric's scores stands for the task.
         higher_is_better: whether a larger score is better.
         labelled: from the batch to `bool [B]`: which samples have a target for this task; not given, all have.
+        units: from the batch to `[]`: over how many things the loss is a mean; not given, the labelled samples. With
+            it the losses of parts of a batch are put together as if it had been one.
     """
 
     name: str
@@ -41,10 +43,22 @@ class Task:
     score: str
     higher_is_better: bool = True
     labelled: Callable[[Batch], Tensor] | None = None
+    units: Callable[[Batch], Tensor] | None = None
+
+    def count(self, batch: Batch) -> tuple[int, int]:
+        """Return the number of labelled samples in the batch, and that of the things its loss is a mean over."""
+        size = len(next(iter(batch.values())))
+        labelled = size if self.labelled is None else int(self.labelled(batch).sum())
+        return labelled, labelled if self.units is None else int(self.units(batch))
 
 
-def classification_and_detection(box_classes: Sequence[str]) -> tuple[Task, Task]:
-    """Return the tasks of the course's case: what is the image, and what is where in it."""
+def classification_and_detection(box_classes: Sequence[str], stride: int = 8) -> tuple[Task, Task]:
+    """Return the tasks of the course's case: what is the image, and what is where in it.
+
+    Args:
+        box_classes: their names.
+        stride: pixels of the image along a cell of the detection head, as in `DetectionHead`.
+    """
     return (
         Task("classify", classification_loss, Accuracy, "accuracy", labelled=lambda batch: batch["label"] >= 0),
         Task(
@@ -53,5 +67,11 @@ def classification_and_detection(box_classes: Sequence[str]) -> tuple[Task, Task
             partial(AveragePrecision, box_classes),
             "ap",
             labelled=lambda batch: batch["has_boxes"],
+            units=partial(_responsible, stride=stride),
         ),
     )
+
+
+def _responsible(batch: Batch, stride: int) -> Tensor:
+    height, width = batch["image"].shape[-2:]
+    return responsible_cells(batch, (height // stride, width // stride))[1].sum()

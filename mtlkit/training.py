@@ -1,63 +1,29 @@
 """The training loop, as a generator: every consumer (command line, notebook, lab, benchmark) iterates over it."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import nn
 
 from mtlkit.data import Batch, collate
+from mtlkit.forward import Forward, compile_model, recompute_activations
 from mtlkit.model import SharedEncoderModel
-from mtlkit.optim import MuonAdamW, one_cycle
+from mtlkit.optim import MovingAverage, MuonAdamW, one_cycle
+from mtlkit.parallel import ALONE, Group
+from mtlkit.precision import LossScale, pick_precision
+from mtlkit.records import Block, Progress, Record
 from mtlkit.tasks import Task
-from mtlkit.weighting import Conflict, EqualWeights, Weighting, WeightingError, conflict, jacobian
-from mtlkit.weighting.base import check_finite
+from mtlkit.weighting import EqualWeights, Weighting, WeightingError, conflict, jacobian
+from mtlkit.weighting.base import NotFiniteError, Parts, check_finite
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message names the task and says what to change."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a training run has come: steps done, and seconds spent in them (not between them)."""
-
-    step: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Record(Progress):
-    """What happened in one step.
-
-    Attributes:
-        step: steps done so far, this one included.
-        seconds: time spent training so far; the caller's own time between steps is not counted.
-        rate: factor on every learning rate, as the schedule gave it.
-        weights: task name → weight used.
-        tasks: names of the tasks that took part: those with a label in the batch.
-        raw_losses: their losses `[K]` before weighting, on the device.
-        conflict: angles and lengths of the tasks' gradients of the shared parameters, where they were measured.
-    """
-
-    rate: float = 0.0
-    weights: dict[str, float] = field(default_factory=dict)
-    tasks: tuple[str, ...] = ()
-    raw_losses: Tensor = field(default_factory=lambda: torch.empty(0))
-    conflict: Conflict | None = None
-
-    @property
-    def cosine(self) -> float | None:
-        """Mean cosine between the tasks' gradients, where it was measured."""
-        return self.conflict.mean_cosine if self.conflict else None
-
-    @property
-    def losses(self) -> dict[str, float]:
-        """Task name → loss before weighting. Reading it waits for the device."""
-        return dict(zip(self.tasks, self.raw_losses.tolist(), strict=True))
 
 
 def train(
@@ -70,12 +36,16 @@ def train(
     steps: int | None = None,
     seconds: float | None = None,
     schedule: Callable[[float], float] = one_cycle,
-    average: AveragedModel | None = None,
+    average: MovingAverage | None = None,
     clip: float = 10.0,
     device: str | torch.device = "auto",
     precision: str = "auto",
+    accumulate: int = 1,
+    recompute: bool = False,
+    compile: str | None = None,
     cosine_every: int = 0,
     after: Progress | None = None,
+    group: Group = ALONE,
 ) -> Iterator[Record]:
     """Train `model` on all `tasks` at once and yield a `Record` after each step.
 
@@ -94,103 +64,149 @@ def train(
         average: running average of the model, updated after each step.
         clip: largest norm of the gradient of all parameters together.
         device: "auto" takes CUDA where there is one.
-        precision: "auto" computes in bfloat16 on CUDA and float32 on a CPU; or say "bfloat16" or "float32".
+        precision: "auto" computes in float32 on a CPU, on a GPU in bfloat16 (float16 where it has none); or say which.
+        accumulate: go through each batch in so many parts, one after the other: less memory, the same update (but
+            batch normalisation sees the parts).
+        recompute: keep the activations between a model's `Blocks` only: less memory, one more forward pass.
+        compile: mode of `torch.compile` for encoder and heads, e.g. "default", or "reduce-overhead" for CUDA graphs.
         cosine_every: measure the conflict every so many steps, at one more backward pass a task; 0 is never.
         after: the record or checkpoint to go on from.
+        group: the processes that train together, each on its part of every batch (`mtlkit.parallel.joined`).
 
     Raises:
-        ValueError: if no limit is given, a task has no head, or a weight names no task.
-        TrainingError: if a loss or a gradient is NaN or infinite, or the weighting method cannot be solved.
+        ValueError: if no limit is given, a task has no head, a weight names no task, or options exclude each other.
+        TrainingError: if a loss or a gradient is NaN or infinite, the weighting method cannot be solved, or the
+            device's memory is full.
+        ParallelError: if another process is gone.
     """
     if steps is None and seconds is None:
         raise ValueError("training would never end: give steps=..., seconds=... or both")
     if headless := {task.name for task in tasks} - set(model.heads):
         raise ValueError(f"the task {min(headless)!r} has no head; the model's heads are {', '.join(model.heads)}")
-    if precision not in ("auto", "bfloat16", "float32"):
-        raise ValueError(f"unknown precision {precision!r}: expected auto, bfloat16 or float32")
+    if accumulate < 1 or (accumulate > 1 and cosine_every):
+        raise ValueError(
+            f"accumulate={accumulate}: expected 1 or more, and 1 with cosine_every, which needs the whole batch's graph"
+        )
+    if compile and recompute:
+        raise ValueError("torch.compile decides by itself what it computes again: take compile or recompute, not both")
     device = pick_device(device)
     model.to(device).to(memory_format=torch.channels_last)  # faster convolutions, on a CPU too
     if average is not None:
-        average.to(device)
+        average.module.to(device)
     weighting = weighting or EqualWeights()
     if unknown := weighting.weights.keys() - {task.name for task in tasks}:
         raise ValueError(
             f"there is a weight for {min(unknown)!r}, but the tasks are {', '.join(t.name for t in tasks)}"
         )
     optimizer = optimizer or MuonAdamW(model)
-    for group in optimizer.param_groups:
-        group.setdefault("initial_lr", group["lr"])
-    low_precision = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+    for param_group in optimizer.param_groups:
+        param_group.setdefault("initial_lr", param_group["lr"])
     step, elapsed = (after.step, after.seconds) if after else (0, 0.0)
 
-    batches = iter(loader)
+    if device.type == "cuda":  # TF32 for what stays in float32, and cuDNN's fastest algorithms
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+    group.prepare(model)
+    recompute_activations(model, recompute)
+    if compile:
+        compile_model(model, compile)
+    low_precision = pick_precision(precision, device)
+    if low_precision == torch.float16 and getattr(weighting, "at", "parameters") == "features":
+        raise ValueError(
+            f"{type(weighting).__name__} needs the gradients at the features themselves, and float16 cannot hold "
+            "numbers so small: take precision='bfloat16' or 'float32', or a method at='parameters'"
+        )
+    scale = LossScale(model) if low_precision == torch.float16 else None
+    wrap = group.size > 1 and weighting.one_pass(accumulate)
+    forward = Forward(model, tasks, group, low_precision, scale, accumulate, wrap)
+
+    batches, block = iter(loader), Block()
     while (progress := max(step / (steps or float("inf")), elapsed / (seconds or float("inf")))) < 1:
         started = time.perf_counter()
         if (batch := next(batches, None)) is None:
             return
         rate = schedule(progress)
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * rate
-        labelled = [task for task in tasks if task.labelled is None or bool(task.labelled(batch).any())]
-        batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+        for param_group in optimizer.param_groups:
+            param_group["lr"] = param_group["initial_lr"] * rate
         model.train()
-        measured, raw_losses = None, torch.empty(0)
-        if labelled:
-            optimizer.zero_grad()
-            losses = _losses(model, labelled, batch, low_precision)
-            raw_losses = torch.stack(list(losses.values())).detach()
-            look = device.type == "cpu" or step % 50 == 0  # on a GPU, looking means waiting
-            try:
-                if look:
-                    check_finite("loss", list(losses), raw_losses)
+        measured, known = None, torch.empty(0)
+        with group.watch(), _in_words(step):
+            losses = parts = forward(batch)
+            if parts.tasks:
+                optimizer.zero_grad()
                 if cosine_every and step % cosine_every == 0:
-                    measured = conflict(jacobian(losses, model))
-                weighting.backward(losses, model)
-                norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
-                if look and not norm.isfinite():
-                    _find_culprit(model, labelled, batch, low_precision)
-            except WeightingError as error:
-                raise TrainingError(f"{error} (at step {step + 1})") from error
-            optimizer.step()
-            if weighting.second_look:
-                with torch.no_grad():
-                    weighting.observe(_losses(model, labelled, batch, low_precision))
-        if average is not None:
-            average.update_parameters(model)
-        step += 1
-        elapsed += time.perf_counter() - started
-        yield Record(
-            step, elapsed, rate, dict(weighting.weights), tuple(task.name for task in labelled), raw_losses, measured
-        )
+                    losses = Parts.of(parts.losses(0))
+                    measured = conflict(jacobian(losses, model, group))
+                look = device.type == "cpu" or step % 50 == 49  # on a GPU, looking means waiting
+                fine = _gradient(weighting, losses, forward, group, clip, look)
+                known = losses.known
+                if fine:
+                    optimizer.step()
+                if fine and weighting.second_look:
+                    with torch.no_grad():
+                        for _ in parts:
+                            pass
+                    weighting.observe(dict(zip(parts.tasks, group.sum(parts.known), strict=True)))
+            if average is not None:
+                average.update_parameters(model)
+            step += 1
+            elapsed += group.mean(time.perf_counter() - started)
+        if block.full:
+            block = Block()
+        factors = weighting.factors
+        place = block.add(torch.cat([known, *(factor[None] for factor in factors.values())]))
+        yield Record(step, elapsed, rate, tuple(parts.tasks), tuple(factors), block, place, measured)
+    if scale is not None:
+        scale.remove()
 
 
-def _losses(
-    model: SharedEncoderModel, tasks: Sequence[Task], batch: Batch, low_precision: bool = False
-) -> dict[str, Tensor]:
-    image = batch["image"].contiguous(memory_format=torch.channels_last)
-    with torch.autocast(image.device.type, torch.bfloat16, enabled=low_precision):
-        outputs = model(image)
-        return {task.name: task.loss(outputs[task.name], batch) for task in tasks}
+def _gradient(weighting: Weighting, losses: Parts, forward: Forward, group: Group, clip: float, look: bool) -> bool:
+    """Leave the gradient of one step, clipped, in `.grad`; return whether it is finite. It must be, but in float16."""
+    model, scale = forward.model, forward.scale
+    try:
+        weighting.backward(losses, model, replace(group, averages=forward.averages))
+        norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+        if look or scale:
+            check_finite("loss", losses.tasks, losses.known)
+            if not norm.isfinite():
+                if scale is None:
+                    forward.find_culprit(losses)
+                raise NotFiniteError("the weighted gradient is NaN or infinite: lower the loss weights")
+    except NotFiniteError:
+        if scale is None or scale.scale < 1 or not losses.known.isfinite().all():
+            raise
+        scale.update(finite=False)
+        return False
+    if scale is not None:
+        scale.update(finite=True)
+    return True
 
 
-def _find_culprit(model: SharedEncoderModel, tasks: Sequence[Task], batch: Batch, low_precision: bool) -> None:
-    """Raise an error that names the task whose gradient is NaN or infinite though its loss is not."""
-    losses = _losses(model, tasks, batch, low_precision)
-    for name, loss in losses.items():
-        gradients = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True, allow_unused=True)
-        sums = torch.stack([gradient.sum() for gradient in gradients if gradient is not None])
-        check_finite("gradient", [name], sums.sum(0, keepdim=True))
-    raise WeightingError("the weighted gradient is NaN or infinite: lower the loss weights")
+@contextmanager
+def _in_words(step: int) -> Iterator[None]:
+    """Say what went wrong in a step, and what helps."""
+    try:
+        yield
+    except WeightingError as error:
+        raise TrainingError(f"{error} (at step {step + 1})") from error
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise TrainingError(
+            f"the memory is full (at step {step + 1}). What takes less, the cheapest first: precision='bfloat16' on a "
+            "GPU, accumulate=2 or more, recompute=True, a smaller batch_size, smaller images; methods that combine "
+            f"gradients keep one gradient a task, methods that combine losses do not. ({str(error).splitlines()[0]})"
+        ) from error
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """Return the device named; "auto" is CUDA where there is one, otherwise the CPU.
+    """Return the device named; "auto" is CUDA where there is one (under `torchrun` one each), otherwise the CPU.
 
     Raises:
         ValueError: if CUDA is asked for and there is none.
     """
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     device = torch.device(device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("there is no CUDA device here: take device 'cpu' or 'auto'")
@@ -209,7 +225,8 @@ def evaluate(
     for indices in torch.arange(len(dataset)).split(batch_size):
         batch = dataset.batch(indices) if hasattr(dataset, "batch") else collate([dataset[int(k)] for k in indices])
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
-        for name, output in model(batch["image"]).items():
+        reads = getattr(getattr(model, "module", model), "reads", "image")
+        for name, output in model(batch[reads]).items():
             if name in metrics:
                 metrics[name].update(output, batch)
     model.train(training)

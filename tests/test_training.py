@@ -138,13 +138,3 @@ def test_evaluate_returns_every_score_and_leaves_the_mode_alone(scenes):
     case.model.train()
     scores = evaluate(case.model, case.tasks, DigitScenes("val", 20), device="cpu")
     assert scores.keys() == {"accuracy", "ap", "ap50"} and case.model.training
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_it_trains_on_cuda_in_bfloat16(scenes):
-    case = Case(RECIPE, None, scenes)
-    records = list(train(case.model, case.tasks, case.loader, average=case.average, steps=5, device="cuda"))
-    assert all(v == v for v in records[-1].losses.values())
-    assert next(case.model.parameters()).is_cuda
-    assert evaluate(case.average, case.tasks, scenes, device="cuda").keys() == {"accuracy", "ap", "ap50"}

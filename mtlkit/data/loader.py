@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mtlkit.data.errors import DataError
+from mtlkit.parallel import ALONE, Group
 
 Sample = dict[str, Any]
 Batch = dict[str, Tensor]
@@ -73,6 +74,13 @@ def check_sample(sample: Sample, index: int, dataset: Any) -> None:
             raise DataError(f"sample {index}: {box} reaches outside the image of {width}x{height} pixels; cut it")
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return `tensor` on `device`. On the way to a GPU it is pinned first, so that nobody waits for the copy."""
+    if device.type == "cuda" and tensor.device.type == "cpu" and torch.cuda.is_available():
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 class Loader:
     """Endless batches in a shuffled order that the seed and the epoch determine.
 
@@ -85,15 +93,26 @@ class Loader:
         batch_size: samples in a batch; every batch is full, an epoch's rest is left out.
         seed: of the order and the augmentation.
         transform: from sample to sample, applied in training (see `mtlkit.data.augment`).
+        group: processes of which each gets an equal part of every batch.
     """
 
     def __init__(
-        self, dataset: Any, batch_size: int = 32, seed: int = 0, transform: Callable[[Sample], Sample] | None = None
+        self,
+        dataset: Any,
+        batch_size: int = 32,
+        seed: int = 0,
+        transform: Callable[[Sample], Sample] | None = None,
+        group: Group = ALONE,
     ) -> None:
         if not len(dataset):
             raise DataError("the data set is empty: there is nothing to train on")
-        self.dataset, self.seed, self.transform = dataset, seed, transform
+        self.dataset, self.seed, self.transform, self.group = dataset, seed, transform, group
         self.batch_size = min(batch_size, len(dataset))
+        if self.batch_size % group.size:
+            raise DataError(
+                f"a batch of {self.batch_size} cannot be shared out among {group.size} processes: "
+                f"take a batch size that is a multiple of {group.size}"
+            )
         self.batches_given = 0
         self._epoch, self._order = -1, torch.empty(0)
 
@@ -110,7 +129,8 @@ class Loader:
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
             self._epoch, self._order = epoch, torch.randperm(len(self.dataset), generator=generator)
-        batch = self._fetch(self._order[position * self.batch_size :][: self.batch_size], epoch)
+        indices = self._order[position * self.batch_size :][: self.batch_size]
+        batch = self._fetch(indices.chunk(self.group.size)[self.group.rank], epoch)
         self.batches_given += 1
         return batch
 

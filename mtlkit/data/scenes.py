@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mtlkit.data.digits import SPLITS, mnist_digits
+from mtlkit.data.loader import to_device
 
 TEXTURES = ("stripes", "checks", "dots", "rings", "clouds")
 SCENE_CLASSES = {
@@ -96,12 +97,17 @@ class DigitScenes(torch.utils.data.Dataset):
     def batch(self, indices: Tensor) -> dict[str, Tensor]:
         """Return many samples at once, in the form `mtlkit.data.collate` gives, without a loop in Python."""
         return {
-            "image": self.images[indices].float().div_(255),
+            "image": self.images[to_device(indices, self.images.device)].float().div_(255),
             "label": self.labels[indices],
             "boxes": self.boxes[indices],
             "box_labels": self.box_labels[indices],
             "has_boxes": self.has_boxes[indices],
         }
+
+    def to(self, device: torch.device) -> "DigitScenes":
+        """Move the images to a device, where batches are then made; the targets, a few numbers each, stay here."""
+        self.images = self.images.to(device)
+        return self
 
     def _add_label_noise(self, noise: dict[str, float], stream: tuple[int, int]) -> None:
         rng = np.random.default_rng([*stream, 1])

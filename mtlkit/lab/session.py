@@ -15,9 +15,12 @@ from torch import Tensor
 
 from mtlkit.data import DigitScenes
 from mtlkit.lab.records import LabRecord, Run, load_runs, save_runs
+from mtlkit.parallel import ALONE, Group
 from mtlkit.recipe import Case, Recipe
-from mtlkit.training import Record, TrainingError, train
+from mtlkit.records import Record
+from mtlkit.training import TrainingError, train
 from mtlkit.weighting import METHODS, StaticWeights, Weighting
+from mtlkit.weighting.base import Losses, Parts
 
 TASKS = ("classify", "detect")
 CONFLICT_EVERY, SCORE_EVERY, CHUNK = 32, 128, 8  # steps, steps, images scored between two steps
@@ -41,9 +44,10 @@ class SteeredWeighting(Weighting):
         self.wanted, self.used, self.method = wanted, wanted(), method
 
     @property
-    def weights(self) -> dict[str, float]:  # type: ignore[override]
+    def factors(self) -> dict[str, Tensor]:  # type: ignore[override]
         """Task name → the factor with which its gradient went into the update: the learner's times the method's."""
-        return {task: w * self.method.weights.get(task, 1.0) for task, w in self.used.items()}
+        one = torch.ones((), dtype=torch.double)
+        return {task: w * self.method.factors.get(task, one) for task, w in self.used.items()}
 
     @property
     def second_look(self) -> bool:  # type: ignore[override]
@@ -53,11 +57,12 @@ class SteeredWeighting(Weighting):
     def _scaled(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {task: self.used[task] * loss for task, loss in losses.items() if self.used[task] > 0}
 
-    def backward(self, losses: Mapping[str, Tensor], model: Any) -> None:
+    def backward(self, losses: Losses, model: Any, group: Group = ALONE) -> None:
         """Leave the method's gradient of the scaled losses in `.grad`; none if every weight is 0."""
-        self.used = self.wanted()
-        if scaled := self._scaled(losses):
-            self.method.backward(scaled, model)
+        for part in Parts.of(losses):  # a lab's batch is in one part
+            self.used = self.wanted()
+            if scaled := self._scaled(part):
+                self.method.backward(scaled, model, group)
 
     def observe(self, losses: Mapping[str, Tensor]) -> None:
         """Show the method the scaled losses after the update."""

@@ -3,14 +3,15 @@
 J has the gradients g_i as rows, G = J Jᵀ, u_i = g_i / ‖g_i‖, C_ij = u_i·u_j. All methods give weights w, and d = Jᵀ w.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mtlkit.weighting.base import Weighting, WeightingError
+from mtlkit.parallel import ALONE, Group
+from mtlkit.weighting.base import Losses, Parts, Weighting, WeightingError, constants, names
 from mtlkit.weighting.gradients import Array, GradientWeighting
 from mtlkit.weighting.solvers import RANK, STATIONARY, nonnegative, power_balance, root, shortest
 
@@ -157,30 +158,40 @@ class NashMTL(FairGrad):
         at: as in `GradientWeighting`.
     """
 
+    linear = True  # between two solutions
+
     def __init__(self, every: int = 1, at: str = "parameters") -> None:
         super().__init__(1.0, at)
         self.every, self.step = every, 0
+        self.alphas: dict[str, float] = {}
 
-    def backward(self, losses: Mapping[str, Tensor], model: Any) -> None:
-        """Solve if it is time, else take the last weights."""
-        due = self.step % self.every == 0 or not losses.keys() <= self.weights.keys()
+    def weigh(self, G: Array, tasks: Sequence[str]) -> Array:
+        """Return α and keep it for the steps that follow."""
+        w = super().weigh(G, tasks)
+        self.alphas |= zip(names(tasks, len(G)), w.tolist(), strict=True)
+        return w
+
+    def backward(self, losses: Losses, model: Any, group: Group = ALONE) -> None:
+        """Solve if it is time or a task is new, else take the last α."""
+        parts = Parts.of(losses)
+        due = self.step % self.every == 0 or not self.alphas.keys() >= set(parts.tasks)
         self.step += 1
         if due:
-            super().backward(losses, model)
+            super().backward(parts, model, group)
         else:
-            Weighting.backward(self, losses, model)
+            Weighting.backward(self, parts, model, group)
 
     def total(self, losses: Tensor, tasks: Sequence[str] = ()) -> Tensor:
         """Return Σ α_i l_i with the last α: what the steps between two solutions minimise."""
-        return torch.dot(losses.new_tensor([self.weights[task] for task in tasks]), losses)
+        return torch.dot(constants([self.alphas[task] for task in names(tasks, len(losses))], losses), losses)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the last α."""
-        return {"step": self.step, "weights": dict(self.weights)}
+        return {"step": self.step, "alphas": dict(self.alphas)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the last α."""
-        self.step, self.weights = state["step"], dict(state["weights"])
+        self.step, self.alphas = state["step"], dict(state["alphas"])
 
 
 class IMTLG(_UnitWeighting):

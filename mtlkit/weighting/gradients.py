@@ -1,6 +1,6 @@
 """Balancing gradients: how the tasks' gradients are taken, measured, and put back as one update."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtlkit.weighting.base import Weighting, check_finite, names, stack
+from mtlkit.parallel import ALONE, Group
+from mtlkit.weighting.base import Losses, Parts, Weighting, WeightingError, check_finite, constants, names
+from mtlkit.weighting.rows import split_rows, task_gradients
 
 Array = NDArray[np.float64]
 BLOCK = 16384  # columns of a Jacobian that are turned into float64 at a time
@@ -36,83 +38,73 @@ class GradientWeighting(Weighting):
         """Return the weights w `[K]` for the Gramian G = J Jᵀ `[K, K]`."""
         raise NotImplementedError
 
-    def combine(self, jacobian: Tensor, tasks: Sequence[str] = ()) -> Tensor:
+    def combine(self, jacobian: Tensor, tasks: Sequence[str] = (), group: Group = ALONE) -> Tensor:
         """Return the update direction `[P]` for the gradients of `tasks`, the rows of `jacobian [K, P]`.
+
+        Args:
+            jacobian: the gradients.
+            tasks: their names.
+            group: processes that hold different columns of one Jacobian each.
 
         Raises:
             WeightingError: if a gradient is NaN or infinite, or the method's equations cannot be solved.
         """
         tasks = names(tasks, len(jacobian))
-        G = gramian(jacobian)
+        G = fetch(group.sum(gramian(jacobian)))
         check_finite("squared norm of the gradient", tasks, G.diagonal())
-        w = self.weigh(G.cpu().numpy(), tasks)
-        self.weights.update(zip(tasks, w.tolist(), strict=True))
-        w_row = torch.from_numpy(w).to(G)
-        return torch.cat([(w_row @ block.double()).to(jacobian.dtype) for block in jacobian.split(BLOCK, 1)])
+        w = constants(self.weigh(G, tasks).tolist(), gramian(jacobian[:, :0]))
+        self.factors |= zip(tasks, w.unbind(), strict=True)
+        return torch.cat([(w @ block.double()).to(jacobian.dtype) for block in jacobian.split(BLOCK, 1)])
 
-    def backward(self, losses: Mapping[str, Tensor], model: Any) -> None:
+    def one_pass(self, parts: int) -> bool:
+        """Never: the tasks' gradients are taken one by one."""
+        return False
+
+    def backward(self, losses: Losses, model: Any, group: Group = ALONE) -> None:
         """Leave the combined gradient in `.grad` of the shared parameters, and the heads' own in theirs.
+
+        Several processes, or the parts of a batch, add up their Jacobians before they are combined.
 
         Raises:
             WeightingError: if a loss or a gradient is NaN or infinite, or the method cannot be solved.
         """
-        stack(losses)
-        tasks, values = list(losses), list(losses.values())
-        shared = list(model.shared_parameters())
+        parts, shared = Parts.of(losses), list(model.shared_parameters())
         known = {id(parameter) for parameter in shared}
         own = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
         if self.at == "parameters":
-            J = _task_gradients(values, shared, own)
-            for parameter, part in zip(shared, _split(self.combine(J, tasks), shared), strict=True):
+            J, _ = task_gradients(parts, shared, own)
+            group.sum_([J, parts.known, *(p.grad for p in own if p.grad is not None)])
+            for parameter, part in zip(shared, split_rows(self.combine(J, parts.tasks), shared), strict=True):
                 parameter.grad = part
-        else:
+            return
+        if len(parts) > 1:
+            raise WeightingError(
+                f"{type(self).__name__} takes gradients at the features of the whole batch, whose graph would have to "
+                "stay in memory: with accumulate=1, or a method at='parameters', it goes"
+            )
+        for losses_here in parts:
             features = model.features
-            (part,) = _split(self.combine(_task_gradients(values, [features], own), tasks), [features])
-            features.backward(part)
+            J, _ = task_gradients([losses_here], [features], own)
+        features.backward(split_rows(self.combine(J, parts.tasks, group), [features])[0])
+        group.sum_([parts.known, *(p.grad for p in model.parameters() if p.grad is not None)])
 
 
-def jacobian(losses: Mapping[str, Tensor], model: Any) -> Tensor:
+def jacobian(losses: Losses, model: Any, group: Group = ALONE) -> Tensor:
     """Return the gradients of `losses` with respect to the shared parameters, one row a task: `[K, P]`.
 
     A row has the parameters in the order of `shared_parameters()`, the numbers of each as they lie in memory.
     """
-    return _task_gradients(list(losses.values()), list(model.shared_parameters()), [], keep=True)
+    return group.sum(task_gradients(Parts.of(losses), list(model.shared_parameters()), keep=True)[0])
 
 
-def _task_gradients(
-    losses: Sequence[Tensor], at: Sequence[Tensor], own: Sequence[Tensor], keep: bool = False
-) -> Tensor:
-    """Return J `[K, P]`, one backward pass a row; add the gradients of the tensors `own` to their `.grad`."""
-    J = torch.zeros(len(losses), sum(tensor.numel() for tensor in at), dtype=at[0].dtype, device=at[0].device)
-    places = [place.unbind() for place in _split(J, at)]
-    for k, loss in enumerate(losses):
-        retain = keep or k + 1 < len(losses)
-        gradients = torch.autograd.grad(loss, [*at, *own], retain_graph=retain, allow_unused=True)
-        here = [
-            (place[k], gradient) for place, gradient in zip(places, gradients, strict=False) if gradient is not None
-        ]
-        torch._foreach_copy_([place for place, _ in here], [gradient for _, gradient in here])
-        for tensor, gradient in zip(own, gradients[len(at) :], strict=True):
-            if gradient is not None:
-                tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
-        del gradients, here  # the next pass takes their memory, still in the cache
-    return J
+def fetch(G: Tensor) -> Array:
+    """Bring a Gramian `[K, K]` to where it is solved: the one place in a step at which the process waits for the GPU.
 
-
-def _split(rows: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """View `rows [..., P]` as tensors `[..., *shape]` for those of `like`, the numbers in the same order in memory."""
-    parts = rows.split([tensor.numel() for tensor in like], -1)
-    return [
-        part.as_strided(part.shape[:-1] + tensor.shape, part.stride()[:-1] + tensor.stride())
-        if _is_dense(tensor)
-        else part.reshape(part.shape[:-1] + tensor.shape)
-        for part, tensor in zip(parts, like, strict=True)
-    ]
-
-
-def _is_dense(tensor: Tensor) -> bool:
-    """Whether the strides visit every place in memory once: so for each memory format, not for every view."""
-    return torch.empty_like(tensor, device="meta").stride() == tensor.stride()
+    The problems behind the methods are solved exactly, by active sets and Newton steps whose number depends on the
+    data; there is no such thing without looking. On the device "meta", which holds no numbers, the gradients are
+    taken as orthonormal.
+    """
+    return np.eye(len(G)) if G.is_meta else G.cpu().numpy()
 
 
 def gramian(jacobian: Tensor) -> Tensor:

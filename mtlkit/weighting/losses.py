@@ -5,9 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mtlkit.weighting.base import Weighting, WeightingError, names
+from mtlkit.parallel import ALONE, Group
+from mtlkit.weighting.base import Losses, Parts, Weighting, WeightingError, constants, names
+from mtlkit.weighting.rows import task_gradients
 
 
 class StaticWeights(Weighting):
@@ -22,7 +24,11 @@ class StaticWeights(Weighting):
         ValueError: if a weight is negative or not finite.
     """
 
+    linear = True
+    weights: dict[str, float] = {}  # type: ignore[override]  # noqa: RUF012
+
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+        super().__init__()
         self.weights = dict(weights or {})
         for name, weight in self.weights.items():
             if not 0 <= weight < float("inf"):
@@ -31,7 +37,11 @@ class StaticWeights(Weighting):
     def total(self, losses: Tensor, tasks: Sequence[str] = ()) -> Tensor:
         """Return Σ w_i l_i; without `tasks` the losses are in the order of `weights`."""
         w = [self.weights.get(task, 1.0) for task in tasks] or list(self.weights.values()) or [1.0] * len(losses)
-        return torch.dot(losses, losses.new_tensor(w))
+        return torch.dot(losses, constants(w, losses))
+
+    def learn(self, losses: Tensor, tasks: Sequence[str]) -> None:
+        """Show the tasks that were not named among the weights."""
+        self.weights = dict.fromkeys(tasks, 1.0) | self.weights
 
     def state_dict(self) -> dict[str, Any]:
         """Return the weights."""
@@ -55,20 +65,27 @@ class _OneNumberPerTask(Weighting):
     def __init__(self, lr: float, start: float = 0.0, weight_decay: float = 0.0) -> None:
         super().__init__()
         self.start, self.numbers = start, dict[str, Tensor]()
-        self.optimizer = torch.optim.Adam([torch.empty(0)], lr, weight_decay=weight_decay, fused=True)
+        self.optimizer = torch.optim.Adam([torch.empty(0)], lr, weight_decay=weight_decay)
 
-    def of(self, tasks: Sequence[str]) -> Tensor:
-        """Return the numbers `[K]` of `tasks`; a task seen for the first time gets the starting value."""
+    def of(self, tasks: Sequence[str], like: Tensor) -> Tensor:
+        """Return the numbers `[K]` of `tasks`, of the type of `like` and where it is; a new task's is `start`."""
+        if any(number.device != like.device for number in self.numbers.values()):  # loaded from a file
+            for number in self.numbers.values():
+                number.data = number.data.to(like.device)
+            self.optimizer.load_state_dict(self.optimizer.state_dict())  # moves its moments, too
         for task in tasks:
             if task not in self.numbers:
-                self.numbers[task] = torch.tensor(self.start, dtype=torch.double, requires_grad=True)
-                self.optimizer.add_param_group({"params": [self.numbers[task]]})
-        return torch.stack([self.numbers[task] for task in tasks])
+                self.numbers[task] = torch.full(
+                    (), self.start, dtype=torch.double, device=like.device, requires_grad=True
+                )
+                fused = like.device.type in ("cpu", "cuda")
+                self.optimizer.add_param_group({"params": [self.numbers[task]], "fused": fused})
+        return torch.stack([self.numbers[task] for task in tasks]).to(like)
 
-    def backward(self, losses: Mapping[str, Tensor], model: nn.Module) -> None:
-        """Leave the gradient of the total in `.grad` and move the numbers of the tasks that took part."""
+    def learn(self, losses: Tensor, tasks: Sequence[str]) -> None:
+        """Move the numbers of `tasks` down the gradient of the total."""
         self.optimizer.zero_grad()
-        super().backward(losses, model)
+        self.total(losses, tasks).backward()
         self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -78,8 +95,9 @@ class _OneNumberPerTask(Weighting):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over numbers and Adam."""
-        self.of(list(state["numbers"]))
-        for task, number in state["numbers"].items():
+        numbers = state["numbers"]
+        self.of(list(numbers), torch.empty(0))
+        for task, number in numbers.items():
             self.numbers[task].data.copy_(number)
         self.optimizer.load_state_dict(state["optimizer"])
 
@@ -95,6 +113,8 @@ class Uncertainty(_OneNumberPerTask):
         lr: of the Adam that learns s.
     """
 
+    linear = True
+
     def __init__(self, classification: Collection[str] = (), lr: float = 0.01) -> None:
         super().__init__(lr)
         self.classification = classification
@@ -102,8 +122,8 @@ class Uncertainty(_OneNumberPerTask):
     def total(self, losses: Tensor, tasks: Sequence[str] = ()) -> Tensor:
         """Return the total `[]`; its gradient reaches the losses and s."""
         tasks = names(tasks, len(losses))
-        s = self.of(tasks).to(losses)
-        half = losses.new_tensor([1.0 if task in self.classification else 0.5 for task in tasks])
+        s = self.of(tasks, losses)
+        half = constants([1.0 if task in self.classification else 0.5 for task in tasks], losses)
         return (half * torch.exp(-s) * losses + s / 2).sum()
 
 
@@ -113,12 +133,14 @@ class IMTLL(_OneNumberPerTask):
     At the optimum e^{s_i} l_i = 1: every scaled loss is 1, and the direction is that of Σ log l_i.
     """
 
+    linear = True
+
     def __init__(self, lr: float = 0.01) -> None:
         super().__init__(lr)
 
     def total(self, losses: Tensor, tasks: Sequence[str] = ()) -> Tensor:
         """Return the total `[]`; its gradient reaches the losses and s."""
-        s = self.of(names(tasks, len(losses))).to(losses)
+        s = self.of(names(tasks, len(losses)), losses)
         return (torch.exp(s) * losses - s).sum()
 
 
@@ -137,28 +159,30 @@ class DWA(Weighting):
     batches of an epoch for the paper's version. The first two windows are uniform.
     """
 
+    linear = True
+
     def __init__(self, temperature: float = 2.0, window: int = 100) -> None:
         super().__init__()
         self.temperature, self.window, self.step = temperature, window, 0
-        self.sums: dict[str, list[float]] = {}  # of this window: sum and number of losses
-        self.means: dict[str, list[float]] = {}  # of the last two windows: l(t-2), l(t-1)
+        self.sums: dict[str, list[Tensor]] = {}  # of this window: sum and number of losses
+        self.means: dict[str, list[Tensor]] = {}  # of the last two windows: l(t-2), l(t-1)
 
     def total(self, losses: Tensor, tasks: Sequence[str] = ()) -> Tensor:
         """Return Σ w_i l_i; Σ w_i = K."""
+        one = losses.new_ones(())
         past = [self.means.get(task, []) for task in names(tasks, len(losses))]
-        r = losses.new_tensor([m[1] / m[0] if len(m) == 2 and m[0] else 1.0 for m in past])
+        r = torch.stack([torch.where(m[0] > 0, m[1] / m[0], one) if len(m) == 2 else one for m in past]).to(losses)
         return torch.dot(len(losses) * torch.softmax(r / self.temperature, 0), losses)
 
-    def backward(self, losses: Mapping[str, Tensor], model: nn.Module) -> None:
-        """Leave the gradient of the total in `.grad` and take the losses into the running means."""
-        super().backward(losses, model)
-        for task, loss in losses.items():
-            old = self.sums.get(task, [0.0, 0.0])
-            self.sums[task] = [old[0] + float(loss.detach()), old[1] + 1]
+    def learn(self, losses: Tensor, tasks: Sequence[str]) -> None:
+        """Take the losses into the running means."""
+        for task, loss in zip(tasks, losses.unbind(), strict=True):
+            old = self.sums.get(task, [0 * loss, 0 * loss])
+            self.sums[task] = [old[0].to(loss) + loss, old[1].to(loss) + 1]
         self.step += 1
         if self.step % self.window == 0:
             for task, (loss_sum, number) in self.sums.items():
-                self.means[task] = [*self.means.get(task, []), loss_sum / number][-2:]
+                self.means[task] = [*(m.to(number) for m in self.means.get(task, [])), loss_sum / number][-2:]
             self.sums = {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -175,13 +199,16 @@ class RandomWeights(Weighting):
     TMLR 2022): Σ w_i = 1, on average 1/K each.
     """  # noqa: D205
 
+    linear = True
+
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
         self.generator = torch.Generator().manual_seed(seed)
 
     def total(self, losses: Tensor, tasks: Sequence[str] = ()) -> Tensor:
         """Return Σ w_i l_i."""
-        return torch.dot(torch.softmax(torch.randn(len(losses), generator=self.generator), 0).to(losses), losses)
+        w = torch.softmax(torch.randn(len(losses), generator=self.generator), 0)
+        return torch.dot(constants(w.tolist(), losses), losses)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the random stream."""
@@ -207,8 +234,8 @@ class Tchebycheff(Weighting):
     def gaps(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
         """Return λ_i (l_i - z_i) `[K]`."""
         tasks = names(tasks, len(losses))
-        z = losses.new_tensor([self.ideal.get(task, 0.0) for task in tasks])
-        return losses.new_tensor([self.preference.get(task, 1.0) for task in tasks]) * (losses - z)
+        z = constants([self.ideal.get(task, 0.0) for task in tasks], losses)
+        return constants([self.preference.get(task, 1.0) for task in tasks], losses) * (losses - z)
 
     def total(self, losses: Tensor, tasks: Sequence[str] = ()) -> Tensor:
         """Return the largest gap `[]`."""
@@ -252,30 +279,30 @@ class FAMO(_OneNumberPerTask):
     def __init__(self, gamma: float = 0.01, lr: float = 0.025, lowest: Mapping[str, float] | None = None) -> None:
         super().__init__(lr, weight_decay=gamma)
         self.lowest = dict(lowest or {})
-        self._before: dict[str, float] = {}
+        self._before: dict[str, Tensor] = {}
 
     def total(self, losses: Tensor, tasks: Sequence[str] = ()) -> Tensor:
         """Return the total `[]`; c and z are constants in its gradient."""
         tasks = names(tasks, len(losses))
-        z = torch.softmax(self.of(tasks).detach().to(losses), 0)
-        above = _positive(self, losses - losses.new_tensor([self.lowest.get(task, 0.0) for task in tasks]), tasks)
+        z = torch.softmax(self.of(tasks, losses).detach(), 0)
+        above = _positive(self, losses - self._bounds(tasks, losses), tasks)
         return (z * torch.log(above)).sum() / (z / above).sum().detach()
 
-    def backward(self, losses: Mapping[str, Tensor], model: nn.Module) -> None:
-        """Leave the gradient of the total in `.grad` and keep the losses for `observe`."""
-        Weighting.backward(self, losses, model)
-        self._before = {task: float(loss.detach()) for task, loss in losses.items()}
+    def _bounds(self, tasks: Sequence[str], like: Tensor) -> Tensor:
+        return constants([self.lowest.get(task, 0.0) for task in tasks], like)
+
+    def learn(self, losses: Tensor, tasks: Sequence[str]) -> None:
+        """Keep the losses for `observe`."""
+        self._before = dict(zip(tasks, losses.unbind(), strict=True))
 
     @torch.enable_grad()
     def observe(self, losses: Mapping[str, Tensor]) -> None:
         """Move ξ by the change of the log losses."""
-        tasks = list(losses)
-        b = torch.tensor([self.lowest.get(task, 0.0) for task in tasks], dtype=torch.double)
-        after = torch.stack(list(losses.values())).detach().cpu().double()
-        before = torch.tensor([self._before[task] for task in tasks], dtype=torch.double)
+        tasks, after = list(losses), torch.stack(list(losses.values())).detach().double()
+        before, b = torch.stack([self._before[task] for task in tasks]), self._bounds(tasks, after)
         fall = torch.log(before - b) - torch.log(_positive(self, after - b, tasks))
         self.optimizer.zero_grad()
-        torch.softmax(self.of(tasks), 0).backward(fall)
+        torch.softmax(self.of(tasks, fall), 0).backward(fall)
         self.optimizer.step()
 
 
@@ -291,40 +318,54 @@ class GradNorm(Weighting):
         lr: of the gradient descent on w.
     """
 
+    linear = True
+
     def __init__(self, alpha: float = 1.5, lr: float = 0.025) -> None:
         super().__init__()
         self.alpha, self.lr = alpha, lr
-        self.w: dict[str, float] = {}
-        self.first: dict[str, float] = {}
+        self.w: dict[str, Tensor] = {}
+        self.first: dict[str, Tensor] = {}
+        self._losses = torch.empty(0)
 
     def total(self, losses: Tensor, tasks: Sequence[str] = ()) -> Tensor:
         """Return Σ w_i l_i."""
-        return torch.dot(losses.new_tensor([self.w.get(task, 1.0) for task in names(tasks, len(losses))]), losses)
+        return torch.dot(self._of(self.w, names(tasks, len(losses)), losses), losses)
 
-    def backward(self, losses: Mapping[str, Tensor], model: Any) -> None:
+    def _of(self, numbers: Mapping[str, Tensor], tasks: Sequence[str], like: Tensor) -> Tensor:
+        return torch.stack([numbers.get(task, like.new_ones(())) for task in tasks]).to(like)
+
+    def backward(self, losses: Losses, model: Any, group: Group = ALONE) -> None:
         """Leave Σ w_i ∇l_i in `.grad`, then move w."""
         layer = [p for p in model.shared_parameters() if p.ndim > 1][-1]
-        gradients = [torch.autograd.grad(loss, layer, retain_graph=True)[0] for loss in losses.values()]
-        norms = torch.stack([gradient.norm() for gradient in gradients])
-        super().backward(losses, model)
-        self.balance({task: float(loss.detach()) for task, loss in losses.items()}, norms.tolist())
+        parts, rows = Parts.of(losses), list[Tensor]()
 
-    def balance(self, losses: Mapping[str, float], norms: Sequence[float]) -> None:
-        """Move w by one step, given the losses and ‖g_i‖ of the tasks."""
-        tasks = list(losses)
-        for task, loss in losses.items():
+        def looked_at(part: int) -> Mapping[str, Tensor]:
+            losses = parts.losses(part)
+            rows.append(task_gradients([losses], [layer], keep=True)[0])
+            return losses
+
+        seen = Parts(parts.tasks, len(parts), looked_at, parts.around)
+        super().backward(seen, model, group)
+        parts.known = seen.known
+        self.balance(parts.tasks, self._losses, group.sum(torch.stack(rows).sum(0)).norm(dim=1))
+
+    def learn(self, losses: Tensor, tasks: Sequence[str]) -> None:
+        """Keep the losses for `balance`."""
+        self._losses = losses
+
+    def balance(self, tasks: Sequence[str], losses: Tensor, norms: Tensor) -> None:
+        """Move w by one step, given the losses `[K]` and ‖g_i‖ `[K]` of the tasks."""
+        for task, loss in zip(tasks, losses.double().unbind(), strict=True):
             self.first.setdefault(task, loss)
-            self.w.setdefault(task, 1.0)
-        budget = sum(self.w[task] for task in tasks)
-        w = torch.tensor([self.w[task] for task in tasks], dtype=torch.double, requires_grad=True)
-        norm = torch.tensor(norms, dtype=torch.double)
-        progress = torch.tensor([losses[task] / self.first[task] if self.first[task] else 1.0 for task in tasks])
-        r = progress.double() / max(float(progress.mean()), 1e-12)
-        target = ((w * norm).mean() * r**self.alpha).detach()
-        (w * norm - target).abs().sum().backward()
-        assert w.grad is not None
-        moved = (w.detach() - self.lr * w.grad / max(float(norm.mean()), 1e-12)).clamp(min=1e-3)
-        self.w.update(zip(tasks, (moved * budget / moved.sum()).tolist(), strict=True))
+            self.w.setdefault(task, torch.ones_like(loss))
+        w, first = (self._of(numbers, tasks, losses.double()) for numbers in (self.w, self.first))
+        w, norms = w.requires_grad_(), norms.double()
+        progress = torch.where(first == 0, 1.0, losses / first)
+        r = progress / progress.mean().clamp(min=1e-12)
+        target = ((w * norms).mean() * r**self.alpha).detach()
+        (slope,) = torch.autograd.grad((w * norms - target).abs().sum(), w)
+        moved = (w.detach() - self.lr * slope / norms.mean().clamp(min=1e-12)).clamp(min=1e-3)
+        self.w |= zip(tasks, (moved * w.detach().sum() / moved.sum()).unbind(), strict=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Return w and the first losses."""
@@ -336,6 +377,8 @@ class GradNorm(Weighting):
 
 
 def _positive(method: Weighting, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+    if losses.device.type != "cpu":  # looking means waiting; a NaN is found by the training loop
+        return losses
     for task, loss in zip(names(tasks, len(losses)), losses.tolist(), strict=True):
         if not loss > 0:
             raise WeightingError(

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlkit.parallel import ALONE, Group
 from mtlkit.weighting.base import check_finite, names
 from mtlkit.weighting.gradients import Array, GradientWeighting
 
@@ -100,9 +101,17 @@ class GradDrop(_SeededWeighting):
     whose sum is n. There are no weights.
     """
 
-    def combine(self, jacobian: Tensor, tasks: Sequence[str] = ()) -> Tensor:
+    def combine(self, jacobian: Tensor, tasks: Sequence[str] = (), group: Group = ALONE) -> Tensor:
         """Return the sum `[P]` of what is kept."""
-        check_finite("gradient's sum", names(tasks, len(jacobian)), jacobian.sum(1))
+        if jacobian.device.type == "cpu":
+            check_finite("gradient's sum", names(tasks, len(jacobian)), jacobian.sum(1))
         positive, negative = jacobian.clamp(min=0).sum(0), jacobian.clamp(max=0).sum(0)
-        draw = torch.rand(jacobian.shape[1], generator=self.generator).to(jacobian)
-        return torch.where(draw * (positive - negative) < positive, positive, negative)
+        return torch.where(self.draw(positive) * (positive - negative) < positive, positive, negative)
+
+    def draw(self, like: Tensor) -> Tensor:
+        """Return numbers in 0..1, as many as in `like [P]`, drawn where it is."""
+        if like.device.type != "cuda":
+            return torch.rand_like(like) if like.is_meta else torch.rand(len(like), generator=self.generator).to(like)
+        seed = int(torch.randint(2**62, (), generator=self.generator))
+        there = torch.Generator(like.device).manual_seed(seed)
+        return torch.rand(len(like), generator=there, device=like.device, dtype=like.dtype)

@@ -1,0 +1,140 @@
+"""From a batch to the losses of its parts: on the device, in the precision asked for, each with its share."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mtlkit.data import Batch
+from mtlkit.data.loader import to_device
+from mtlkit.model import Blocks, SharedEncoderModel
+from mtlkit.parallel import Group
+from mtlkit.precision import LossScale
+from mtlkit.tasks import Task
+from mtlkit.weighting.base import Parts, check_finite
+
+
+class Forward:
+    """The forward pass of a training step.
+
+    Args:
+        model: gives task name → output.
+        tasks: what is learned.
+        group: the processes that train together.
+        low_precision: what `torch.autocast` computes in; `None` is float32.
+        scale: applied to every loss.
+        accumulate: into how many parts a batch is cut.
+        wrap: let `DistributedDataParallel` average `.grad` over the processes while the backward pass goes on.
+    """
+
+    def __init__(
+        self,
+        model: SharedEncoderModel,
+        tasks: Sequence[Task],
+        group: Group,
+        low_precision: torch.dtype | None = None,
+        scale: LossScale | None = None,
+        accumulate: int = 1,
+        wrap: bool = False,
+    ) -> None:
+        self.model, self.tasks, self.group = model, tasks, group
+        self.low_precision, self.scale, self.accumulate, self.wrap = low_precision, scale, accumulate, wrap
+        self.network: nn.Module = model
+        self.complete = False  # whether all tasks take part in this step
+
+    @property
+    def averages(self) -> bool:
+        """Whether the backward pass of this step averages `.grad`: not where a task takes no part."""
+        return self.complete and self.network is not self.model
+
+    def __call__(self, batch: Batch) -> Parts:
+        """Return the losses of the tasks that have a label anywhere in the batch; none is computed yet."""
+        if self.wrap and self.complete and self.network is self.model:  # one step has shown what has a gradient
+            self.network = _data_parallel(self.model)
+        pieces = [batch]
+        if self.accumulate > 1:
+            cut = {name: tensor.tensor_split(self.accumulate) for name, tensor in batch.items()}
+            pieces = [dict(zip(cut, tensors, strict=True)) for tensors in zip(*cut.values(), strict=True)]
+        shares = self._shares(pieces)
+        self.complete = len(shares) == len(self.tasks)
+        return Parts(
+            list(shares),
+            len(pieces),
+            lambda k: self.losses(pieces[k], {task: share[k] for task, share in shares.items()}),
+            self._around,
+        )
+
+    def _shares(self, pieces: Sequence[Batch]) -> dict[str, list[float]]:
+        """Return task → what each piece's mean counts for in the mean over all pieces of all processes."""
+        if len(pieces) == 1 and self.group.size == 1:
+            return {task.name: [1.0] for task in self.tasks if task.labelled is None or task.labelled(pieces[0]).any()}
+        counts = torch.tensor([[task.count(piece) for piece in pieces] for task in self.tasks], dtype=torch.double)
+        whole = self.group.sum(counts.sum(1))  # [tasks, 2]: labelled samples, units
+        return {
+            task.name: (count[:, 1].clamp(min=1) / units.clamp(min=1)).tolist()
+            for task, count, (labelled, units) in zip(self.tasks, counts, whole, strict=True)
+            if labelled > 0
+        }
+
+    def losses(self, piece: Batch, shares: Mapping[str, float]) -> dict[str, Tensor]:
+        """Return task → loss times its share, for the tasks in `shares`."""
+        device = next(self.model.parameters()).device
+        piece = {name: to_device(tensor, device) for name, tensor in piece.items()}
+        x = piece[self.model.reads]
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        torch.compiler.cudagraph_mark_step_begin()
+        with torch.autocast(device.type, self.low_precision) if self.low_precision else nullcontext():
+            outputs = self.network(x, list(shares))
+            losses = {task.name: task.loss(outputs[task.name], piece) for task in self.tasks if task.name in shares}
+        losses = {name: loss if shares[name] == 1 else shares[name] * loss for name, loss in losses.items()}
+        return {name: self.scale(loss) for name, loss in losses.items()} if self.scale else losses
+
+    @contextmanager
+    def _around(self, part: int) -> Iterator[None]:
+        last, network = part + 1 == self.accumulate, self.network
+        wait = isinstance(network, DistributedDataParallel) and not (last and self.complete)
+        with network.no_sync() if wait else nullcontext():  # type: ignore[operator]
+            yield
+        if not last:
+            for parameter in self.model.parameters():  # a CUDA graph writes the next part's gradient to the same place
+                if parameter.grad is not None and parameter.is_cuda:
+                    parameter.grad = parameter.grad.clone()
+
+    def find_culprit(self, parts: Parts) -> None:
+        """Raise an error that names the task whose gradient is NaN or infinite though its loss is not."""
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        for losses in parts:
+            for name, loss in losses.items():
+                gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+                total = torch.stack([gradient.sum() for gradient in gradients if gradient is not None]).sum()
+                check_finite("gradient", [name], self.group.sum(total[None]))
+
+
+def _data_parallel(model: nn.Module) -> DistributedDataParallel:
+    unused = any(p.grad is None for p in model.parameters() if p.requires_grad)
+    with warnings.catch_warnings():  # the option's next name is not known to older releases
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(model, find_unused_parameters=unused, broadcast_buffers=False)
+
+
+def recompute_activations(model: nn.Module, recompute: bool) -> None:
+    """Set `Blocks.recompute` everywhere in the model."""
+    blocks = [module for module in model.modules() if isinstance(module, Blocks)]
+    if recompute and not blocks:
+        raise ValueError("recompute=True finds nothing to compute again: build the encoder of mtlkit.model.Blocks")
+    for module in blocks:
+        module.recompute = recompute
+
+
+def compile_model(model: SharedEncoderModel, mode: str) -> None:
+    """Compile encoder and heads in place, each by itself: the shared features between them stay within reach."""
+    from torch._functorch import config
+
+    config.donated_buffer = False  # a graph is gone through once a task, so its memory cannot be given away
+    for module in (model.encoder, *model.heads.values()):
+        if module._compiled_call_impl is None:
+            module.compile(mode=mode)

@@ -1,0 +1,80 @@
+"""What each process of a parallel run does in the tests: `torchrun parallel_worker.py FOLDER`."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from mtlkit.data import DigitScenes
+from mtlkit.model import SharedEncoderModel
+from mtlkit.parallel import ALONE, joined
+from mtlkit.recipe import Recipe
+from mtlkit.tasks import classification_and_detection
+from mtlkit.training import train
+from mtlkit.weighting import METHODS
+
+BATCH = 12
+
+
+def batches(group=ALONE):
+    """Three batches, or this process's part of them; labels are missing very unevenly, in the second all classes."""
+    data = DigitScenes("train", 3 * BATCH, seed=3)
+    parts = []
+    for n in range(3):
+        batch = data.batch(torch.arange(n * BATCH, (n + 1) * BATCH))
+        batch["image"] = batch["image"].double()
+        batch["label"][1 : BATCH // 2] = -1
+        if n == 1:
+            batch["label"][:] = -1
+        batch["has_boxes"][BATCH // 2 + 1 :] = False
+        batch["box_labels"][~batch["has_boxes"]] = -1
+        parts.append({name: tensor.chunk(group.size)[group.rank] for name, tensor in batch.items()})
+    return parts
+
+
+def without_batch_norm(model: SharedEncoderModel) -> SharedEncoderModel:
+    """Normalise every sample by itself."""
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, torch.nn.BatchNorm2d):
+                setattr(module, name, torch.nn.GroupNorm(4, child.num_features))
+    return model
+
+
+def vector(model):
+    """All parameters in a row."""
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def updates(names=tuple(METHODS), change_model=lambda model: model, group=ALONE, device="cpu", **options):
+    """Method → what a few steps of plain gradient descent change, and what is recorded."""
+    results = {}
+    for name in names:
+        model = change_model(Recipe().model(5, 10)).double()
+        before = vector(model)
+        records = list(
+            train(
+                model,
+                classification_and_detection([str(digit) for digit in range(10)]),
+                batches(group),
+                METHODS[name](),
+                torch.optim.SGD(model.parameters(), lr=0.02),
+                steps=3,
+                schedule=lambda _: 1.0,
+                device=device,
+                group=group,
+                **options,
+            )
+        )
+        results[name] = {
+            "change": vector(model) - before,
+            "statistics": torch.cat([b.double().flatten() for b in model.buffers()] or [torch.zeros(1)]),
+            "losses": [record.losses for record in records],
+            "weights": records[-1].weights,
+        }
+    return results
+
+
+if __name__ == "__main__":
+    with joined(torch.device("cpu"), timeout=60) as group:
+        torch.save(updates(group=group), Path(sys.argv[1]) / f"{group.rank}.pt")

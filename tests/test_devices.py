@@ -1,0 +1,149 @@
+"""What can be proven about a GPU without one.
+
+On the device "meta" tensors have no numbers: `.item()`, `.tolist()`, `.cpu()`, a condition on a tensor and a shape that
+depends on data all raise. So a step that runs there asks nothing of a GPU that it would have to wait for, except at the
+one place that `fetch` stands for. Under `FakeTensorMode` tensors say they are on "cuda", and one left behind on the CPU
+raises; gradients would ask for a driver there.
+"""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from mtlkit import experiments
+from mtlkit.data import DigitScenes
+from mtlkit.forward import Forward
+from mtlkit.optim import MuonAdamW
+from mtlkit.parallel import ALONE
+from mtlkit.recipe import Case, Recipe
+from mtlkit.tasks import Task
+from mtlkit.training import TrainingError, train
+from mtlkit.weighting import METHODS, GradientWeighting, NashMTL, gradients
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return DigitScenes("train", 32, missing=0.3)
+
+
+def on_meta(scenes, method, tasks=None, **options):
+    case = Case(Recipe(batch_size=8), None, scenes)
+    case.model.to("meta")
+    optimizer = MuonAdamW(case.model)
+    parts = (case.model, tasks or case.tasks, case.loader, method, optimizer)
+    return list(train(*parts, average=case.average, steps=3, device="meta", **options))
+
+
+OPTIONS = {
+    "plain": {},
+    "measured": {"cosine_every": 2},
+    "accumulate": {"accumulate": 2},
+    "recompute": {"recompute": True},
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("method", METHODS)
+def test_the_whole_step_runs_without_looking_at_a_number(scenes, method, option, monkeypatch):
+    fetched = []
+    monkeypatch.setattr(gradients, "fetch", lambda G, fetch=gradients.fetch: fetched.append(G) or fetch(G))
+    if method == "MGDAUB" and option == "accumulate":
+        with pytest.raises(TrainingError, match=r"at the features of the whole batch.*accumulate=1"):
+            on_meta(scenes, METHODS[method](), **OPTIONS[option])
+        return
+    records = on_meta(scenes, METHODS[method](), **OPTIONS[option])
+    assert len(records) == 3 and records[-1].tasks == ("classify", "detect")
+    solves = issubclass(METHODS[method], GradientWeighting) and method != "GradDrop"
+    assert len(fetched) == (3 if solves else 0)
+
+
+def test_nash_looks_only_where_it_solves(scenes, monkeypatch):
+    fetched = []
+    monkeypatch.setattr(gradients, "fetch", lambda G, fetch=gradients.fetch: fetched.append(G) or fetch(G))
+    on_meta(scenes, NashMTL(every=2))
+    assert len(fetched) == 2
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda loss: loss * loss.item(),
+        lambda loss: loss * float(loss.detach().cpu()),
+        lambda loss: loss if loss > 0 else -loss,
+        lambda loss: loss * len(loss.reshape(1).nonzero()),
+    ],
+)
+def test_a_loss_that_looks_is_caught(scenes, look):
+    """The tests above can fail."""
+    classify, detect = Case(Recipe(), None, scenes).tasks
+    looking = Task("classify", lambda logits, batch: look(classify.loss(logits, batch)), classify.metric, "accuracy")
+    with pytest.raises((RuntimeError, NotImplementedError), match=r"meta"):
+        on_meta(scenes, METHODS["EqualWeights"](), [looking, detect])
+
+
+def recipes():
+    """A batch of every source of data, with the recipe for it."""
+    pets = SHARED / "oxford-iiit-pet"
+    needs = pytest.mark.skipif(not pets.is_dir(), reason=f"needs {SHARED}")
+    return [
+        pytest.param(Recipe(batch_size=4, scenes=8), id="scenes"),
+        pytest.param(Recipe(batch_size=4, scenes=8, encoder="resnet18"), id="scenes-resnet18"),
+        pytest.param(Recipe.for_data(f"pets:{SHARED}", batch_size=4), id="pets", marks=needs),
+        pytest.param(Recipe.for_data(f"voc:{SHARED / 'bccd/BCCD'}", batch_size=4, repair=True), id="voc", marks=needs),
+    ]
+
+
+def forward_on_fake_cuda(model, tasks, batch, precision, monkeypatch):
+    """Run the forward pass and every loss as if on a GPU; return the losses."""
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
+    model = copy.deepcopy(model).train()
+    with FakeTensorMode() as mode:
+        move_to_fake_cuda(model, mode)
+        forward = Forward(model, tasks, ALONE, precision)
+        fake = {name: mode.from_tensor(tensor) for name, tensor in batch.items()}
+        return forward.losses(fake, {task.name: 0.5 for task in tasks})
+
+
+def move_to_fake_cuda(model, mode):
+    for module in model.modules():
+        for name, parameter in list(module._parameters.items()):
+            if parameter is not None:
+                module._parameters[name] = torch.nn.Parameter(mode.from_tensor(parameter).detach().to("cuda"))
+        for name, buffer in list(module._buffers.items()):
+            if buffer is not None:
+                module._buffers[name] = mode.from_tensor(buffer).to("cuda")
+
+
+PRECISIONS = [None, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS, ids=str)
+@pytest.mark.parametrize("recipe", recipes())
+def test_forward_and_losses_stay_on_the_gpu(recipe, precision, monkeypatch):
+    case = Case(recipe)
+    losses = forward_on_fake_cuda(case.model, case.tasks, next(case.loader), precision, monkeypatch)
+    assert all(loss.device.type == "cuda" and loss.shape == () for loss in losses.values())
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+
+
+@pytest.mark.parametrize("precision", PRECISIONS, ids=str)
+def test_two_digits_at_once_stay_on_the_gpu(precision, monkeypatch):
+    problem = experiments.multimnist()
+    samples = [problem.data("val")[k] for k in range(4)]
+    batch = {name: torch.stack([torch.as_tensor(sample[name]) for sample in samples]) for name in samples[0]}
+    losses = forward_on_fake_cuda(problem.model(), problem.tasks, batch, precision, monkeypatch)
+    assert losses.keys() == {"left", "right"} and all(loss.device.type == "cuda" for loss in losses.values())
+
+
+def test_a_tensor_left_on_the_cpu_is_caught(scenes, monkeypatch):
+    """The tests above can fail."""
+    case = Case(Recipe(batch_size=4), None, scenes)
+    left = Task("classify", lambda logits, _: (logits + torch.ones(logits.shape)).sum(), None, "")
+    with pytest.raises(RuntimeError, match=r"device"):
+        forward_on_fake_cuda(case.model, [left], next(case.loader), None, monkeypatch)
