@@ -1,4 +1,4 @@
-"""The command line: `mtlkit train | evaluate | data | bench | experiments | figures`."""
+"""The command line: `mtlkit train | memory | evaluate | data | bench | experiments | doctor | figures`."""
 
 import argparse
 import json
@@ -8,11 +8,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from mtlkit import __version__
+from mtlkit.bench import NAMES as BENCHES
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -50,15 +51,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_weights,
         help="loss weights, e.g. classify=1,detect=1 (default: 1, but classify=0.2 on scenes)",
     )
-    train.add_argument("--encoder", choices=("conv", "resnet18"), help="default: conv; resnet18 for pets")
-    train.add_argument("--scenes", type=int, help="number of training scenes (default: 20000)")
-    train.add_argument("--size", type=int, help="side of the images in pixels")
-    train.add_argument("--batch-size", type=int, help="images in a batch")
-    train.add_argument("--seed", type=int, help="of data, initialisation and order")
-    train.add_argument("--method", help="weighting method, a name in mtlkit.weighting (default: StaticWeights)")
+    _add_recipe_options(train)
     train.add_argument("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
-    train.add_argument("--accumulate", type=int, default=1, help="go through each batch in so many parts: less memory")
-    train.add_argument("--recompute", action="store_true", help="activation checkpointing: less memory, slower")
     train.add_argument(
         "--compile", nargs="?", const="default", help="mode of torch.compile; reduce-overhead: CUDA graphs"
     )
@@ -71,6 +65,14 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--picture", type=Path, help="draw test images with boxes and the loss curves into this file")
     _add_run_options(train)
     train.set_defaults(run=_train)
+
+    memory = commands.add_parser(
+        "memory", help="predict the memory that training takes, on any device, without training"
+    )
+    _add_data_options(memory, "scenes")
+    _add_recipe_options(memory)
+    memory.add_argument("--json", action="store_true", help="print one JSON object")
+    memory.set_defaults(run=_memory)
 
     evaluate = commands.add_parser("evaluate", help="score a checkpoint on test data")
     evaluate.add_argument("checkpoint", type=Path)
@@ -97,9 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(run=_data_export)
 
     bench = commands.add_parser("bench", help="measure, side by side in one run")
-    bench.add_argument("what", choices=("quality", "sharing", "photos", "import", "data", "weighting", "live", "soak"))
+    bench.add_argument("what", choices=BENCHES)
     bench.add_argument("--seconds", type=_positive, default=60.0, help="budget of each contestant; length of the soak")
     bench.add_argument("--photos", type=Path, help="folder with oxford-iiit-pet/ and bccd/, for 'photos'")
+    bench.add_argument("--figures", type=Path, help="folder for numbers and picture of 'training', e.g. figures")
     bench.add_argument("--json", action="store_true", help="the last line is one JSON object (it always is)")
     bench.set_defaults(run=_bench)
 
@@ -123,6 +126,17 @@ def _add_data_options(parser: argparse.ArgumentParser, default: str | None) -> N
     parser.add_argument("--scene-class", choices=("texture", "count", "random"), help="what a scene's label says")
     parser.add_argument("--image-class", help="for voc and coco: largest or contains:NAME")
     parser.add_argument("--repair", action="store_true", default=None, help="cut or leave out wrong boxes")
+
+
+def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--encoder", choices=("conv", "resnet18"), help="default: conv; resnet18 for pets")
+    parser.add_argument("--scenes", type=int, help="number of training scenes (default: 20000)")
+    parser.add_argument("--size", type=int, help="side of the images in pixels")
+    parser.add_argument("--batch-size", type=int, help="images in a batch")
+    parser.add_argument("--seed", type=int, help="of data, initialisation and order")
+    parser.add_argument("--method", help="weighting method, a name in mtlkit.weighting (default: StaticWeights)")
+    parser.add_argument("--accumulate", type=int, default=1, help="go through each batch in so many parts: less memory")
+    parser.add_argument("--recompute", action="store_true", help="activation checkpointing: less memory, slower")
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -154,6 +168,8 @@ def _train(options: argparse.Namespace) -> int:
 
 def _train_together(options: argparse.Namespace, group: Any) -> int:
     """Train as one of the processes of `group`; only the first writes, scores and speaks."""
+    import torch
+
     from mtlkit.checkpoints import load_checkpoint, save_checkpoint
     from mtlkit.recipe import Case
     from mtlkit.training import evaluate
@@ -214,16 +230,30 @@ def _train_together(options: argparse.Namespace, group: Any) -> int:
         "parameters": parameters,
         "image_class": train_set.label_origin,
     }
+    if options.device.type == "cuda":
+        report["peak_memory_mb"] = round(torch.cuda.max_memory_allocated(options.device) / 1e6, 1)
     _report(report, options.json)
     return 0
 
 
-def _recipe(options: argparse.Namespace, file: Path | None) -> Any:
+def _memory(options: argparse.Namespace) -> int:
+    from mtlkit.memory import predict_memory
+    from mtlkit.recipe import Case
+
+    recipe = _recipe(options)
+    case = Case(replace(recipe, scenes=recipe.batch_size))
+    how = {"accumulate": options.accumulate, "recompute": options.recompute}
+    found = predict_memory(case.model, case.tasks, next(case.loader), lambda: case.weighting, **how)
+    _report({f"{name}_mb": round(size / 1e6, 2) for name, size in found.items()}, options.json)
+    return 0
+
+
+def _recipe(options: argparse.Namespace, file: Path | None = None) -> Any:
     """Return the recipe that the options ask for, or that of the run which is resumed."""
     from mtlkit.checkpoints import read_checkpoint
     from mtlkit.recipe import Recipe
 
-    if options.resume:
+    if getattr(options, "resume", False):
         if file is None:
             raise ValueError("--resume needs --out: the folder that holds the checkpoint")
         config = read_checkpoint(file).config
@@ -382,7 +412,7 @@ def _data_export(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from mtlkit import bench
 
-    print(json.dumps(bench.run(options.what, options.seconds, options.photos)))
+    print(json.dumps(bench.run(options.what, options.seconds, options.photos, options.figures)))
     return 0
 
 

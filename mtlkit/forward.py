@@ -43,6 +43,8 @@ class Forward:
         self.model, self.tasks, self.group = model, tasks, group
         self.low_precision, self.scale, self.accumulate, self.wrap = low_precision, scale, accumulate, wrap
         self.network: nn.Module = model
+        self.parameters = list(model.parameters())
+        self.device = self.parameters[0].device
         self.complete = False  # whether all tasks take part in this step
 
     @property
@@ -81,13 +83,12 @@ class Forward:
 
     def losses(self, piece: Batch, shares: Mapping[str, float]) -> dict[str, Tensor]:
         """Return task → loss times its share, for the tasks in `shares`."""
-        device = next(self.model.parameters()).device
-        piece = {name: to_device(tensor, device) for name, tensor in piece.items()}
+        piece = {name: to_device(tensor, self.device) for name, tensor in piece.items()}
         x = piece[self.model.reads]
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         torch.compiler.cudagraph_mark_step_begin()
-        with torch.autocast(device.type, self.low_precision) if self.low_precision else nullcontext():
+        with torch.autocast(self.device.type, self.low_precision) if self.low_precision else nullcontext():
             outputs = self.network(x, list(shares))
             losses = {task.name: task.loss(outputs[task.name], piece) for task in self.tasks if task.name in shares}
         losses = {name: loss if shares[name] == 1 else shares[name] * loss for name, loss in losses.items()}
@@ -100,13 +101,13 @@ class Forward:
         with network.no_sync() if wait else nullcontext():  # type: ignore[operator]
             yield
         if not last:
-            for parameter in self.model.parameters():  # a CUDA graph writes the next part's gradient to the same place
+            for parameter in self.parameters:  # a CUDA graph writes the next part's gradient to the same place
                 if parameter.grad is not None and parameter.is_cuda:
                     parameter.grad = parameter.grad.clone()
 
     def find_culprit(self, parts: Parts) -> None:
         """Raise an error that names the task whose gradient is NaN or infinite though its loss is not."""
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        parameters = [p for p in self.parameters if p.requires_grad]
         for losses in parts:
             for name, loss in losses.items():
                 gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)

@@ -128,7 +128,8 @@ def train(
         rate = schedule(progress)
         for param_group in optimizer.param_groups:
             param_group["lr"] = param_group["initial_lr"] * rate
-        model.train()
+        if not model.training:
+            model.train()
         measured, known = None, torch.empty(0)
         with group.watch(), _in_words(step):
             losses = parts = forward(batch)
@@ -162,12 +163,13 @@ def train(
 
 def _gradient(weighting: Weighting, losses: Parts, forward: Forward, group: Group, clip: float, look: bool) -> bool:
     """Leave the gradient of one step, clipped, in `.grad`; return whether it is finite. It must be, but in float16."""
-    model, scale = forward.model, forward.scale
+    scale = forward.scale
     try:
-        weighting.backward(losses, model, replace(group, averages=forward.averages))
-        norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+        weighting.backward(losses, forward.model, replace(group, averages=forward.averages))
+        norm = nn.utils.clip_grad_norm_(forward.parameters, clip)
         if look or scale:
-            check_finite("loss", losses.tasks, losses.known)
+            if norm.device.type != "cpu":  # there it was looked at before
+                check_finite("loss", losses.tasks, losses.known)
             if not norm.isfinite():
                 if scale is None:
                     forward.find_culprit(losses)

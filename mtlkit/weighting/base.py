@@ -119,18 +119,19 @@ class Weighting:
         Raises:
             WeightingError: if a loss is NaN or infinite, or there is none.
         """
-        parts, parameters = Parts.of(losses), [p for p in model.parameters() if p.requires_grad]
+        parts = Parts.of(losses)
         if self.linear or len(parts) == 1:
             for n, part in enumerate(parts):
                 if n == 0:
-                    known = torch.ones_like(parts.known) if self.linear else group.sum(parts.known)
+                    known = group.sum(parts.known) if len(parts) == 1 else torch.ones_like(parts.known)
                     w = self.slopes(known, parts.tasks)
                 total = torch.stack(list(part.values()))
                 total.backward(w.to(total.dtype) * (group.size if group.averages else 1))
-            if not group.averages:
-                group.sum_(p.grad for p in parameters if p.grad is not None)
-            group.sum_([parts.known])
+            if group.size > 1 and not group.averages:
+                group.sum_(p.grad for p in model.parameters() if p.grad is not None)
+            parts.known = known if len(parts) == 1 else group.sum(parts.known)
         else:
+            parameters = [p for p in model.parameters() if p.requires_grad]
             J, reached = task_gradients(parts, parameters)
             group.sum_([J, parts.known])
             w = self.slopes(parts.known, parts.tasks)

@@ -39,6 +39,10 @@ class StaticWeights(Weighting):
         w = [self.weights.get(task, 1.0) for task in tasks] or list(self.weights.values()) or [1.0] * len(losses)
         return torch.dot(losses, constants(w, losses))
 
+    def slopes(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+        """Return the weights: the derivatives, without asking autograd for them in every step."""
+        return constants([self.weights.get(task, 1.0) for task in tasks], losses)
+
     def learn(self, losses: Tensor, tasks: Sequence[str]) -> None:
         """Show the tasks that were not named among the weights."""
         self.weights = dict.fromkeys(tasks, 1.0) | self.weights
@@ -66,6 +70,7 @@ class _OneNumberPerTask(Weighting):
         super().__init__()
         self.start, self.numbers = start, dict[str, Tensor]()
         self.optimizer = torch.optim.Adam([torch.empty(0)], lr, weight_decay=weight_decay)
+        self._kept_for: Tensor | None = None
 
     def of(self, tasks: Sequence[str], like: Tensor) -> Tensor:
         """Return the numbers `[K]` of `tasks`, of the type of `like` and where it is; a new task's is `start`."""
@@ -82,10 +87,19 @@ class _OneNumberPerTask(Weighting):
                 self.optimizer.add_param_group({"params": [self.numbers[task]], "fused": fused})
         return torch.stack([self.numbers[task] for task in tasks]).to(like)
 
+    def slopes(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
+        """Return the derivatives of the total; those with respect to the numbers are kept for `learn`."""
+        self.optimizer.zero_grad()
+        known = losses.double().detach().requires_grad_()
+        self.total(known, tasks).backward()
+        self._kept_for = losses
+        assert known.grad is not None
+        return known.grad
+
     def learn(self, losses: Tensor, tasks: Sequence[str]) -> None:
         """Move the numbers of `tasks` down the gradient of the total."""
-        self.optimizer.zero_grad()
-        self.total(losses, tasks).backward()
+        if losses is not self._kept_for:  # a batch in parts: its losses were not known then
+            self.slopes(losses, tasks)
         self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from mtlkit.lab.browser import Notebook, browser, jupyterlab, missing, shut_down, write_notebook
 
 CODE = "from mtlkit.lab import LossWeightingLab\nlab = LossWeightingLab('bench')\nlab"
-FIRST = Path(__file__).parents[1] / "notebooks" / "00_start_here.ipynb"
+FIRST = Path(__file__).parents[2] / "notebooks" / "00_start_here.ipynb"
 MUTE = "lab.session.__dict__.update(after_step=lambda record: None, may_run=lambda: True)"
 SPEAK = "lab.session.__dict__.update(after_step=lab._link.stepped, may_run=lab._link.is_present)"
 MOVE = """(input, by) => {

@@ -1,0 +1,126 @@
+"""What each weighting method costs, beside a plain sum of losses and beside TorchJD."""
+
+import contextlib
+import ctypes
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mtlkit.model import ClassificationHead, ConvEncoder, SharedEncoderModel
+from mtlkit.weighting import METHODS, AlignedMTL, EqualWeights, GradientWeighting, UPGrad, Weighting
+
+
+def weighting(rounds: int = 15, steps: int = 4, batch_size: int = 32) -> dict[str, Any]:
+    """Time forward + backward of every weighting method, as ratios to a plain sum of losses, for 2 and 5 tasks.
+
+    Methods that go back K times are held against the "floor": one forward pass and K backward passes with nothing done
+    to the gradients. `torchjd` entries are TorchJD's `mtl_backward` and `jac_to_grad` at their defaults. All take
+    turns, so that all meet the same machine.
+    Freed memory stays with the process: whether it goes back to the system and is fetched anew, at up to a tenth of a
+    step, is a matter of who frees what last.
+    """
+    keep_freed_memory()
+    return {f"K={K}": _weighting(K, rounds, steps, batch_size) for K in (2, 5)}
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed, for the rest of the process."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # only the C library of Linux has this
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+        mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD
+
+
+def _weighting(K: int, rounds: int, steps: int, batch_size: int) -> dict[str, float]:
+    torch.manual_seed(0)
+    image, labels = torch.rand(batch_size, 3, 64, 64), torch.randint(10, (K, batch_size))
+    encoder = ConvEncoder()
+    model = SharedEncoderModel(encoder, {f"task {k}": ClassificationHead(encoder.channels, 10) for k in range(K)})
+    model.train().to(memory_format=torch.channels_last)
+    image = image.contiguous(memory_format=torch.channels_last)
+
+    def losses() -> dict[str, Tensor]:
+        model.zero_grad()
+        outputs = model(image)
+        return {name: cross_entropy(output, labels[k]) for k, (name, output) in enumerate(outputs.items())}
+
+    def ours(method: Weighting) -> Callable[[], None]:
+        def step() -> None:
+            method.backward(losses(), model)
+            if method.second_look:
+                with torch.no_grad():
+                    method.observe(losses())
+
+        return step
+
+    def floor() -> None:
+        for loss in losses().values():
+            loss.backward(retain_graph=True)
+
+    methods: dict[str, Weighting] = {name: make() for name, make in METHODS.items()}
+    features: dict[str, Weighting] = {
+        "AlignedMTL at features": AlignedMTL(at="features"),
+        "UPGrad at features": UPGrad(at="features"),
+    }
+    contestants: dict[str, Callable[[], None]] = {"floor": floor}
+    contestants |= {name: ours(method) for name, method in (methods | features).items()} | _torchjd(K, model, losses)
+    plain = ours(EqualWeights())
+
+    def goes_back_k_times(name: str) -> bool:
+        method = methods.get(name)
+        return name.startswith("torchjd") or (isinstance(method, GradientWeighting) and name != "MGDAUB")
+
+    ratios: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(rounds + 1):
+        for name, step in contestants.items():  # each right after what it is held against
+            base, mine = _seconds(floor if goes_back_k_times(name) else plain, steps), _seconds(step, steps)
+            if turn:  # the first round warms up
+                ratios[name].append(mine / base)
+    medians = {name: statistics.median(values) for name, values in ratios.items()}
+    for name, ratio in medians.items():
+        print(f"K={K} {name:<24}{ratio:.3f} of the {'floor' if goes_back_k_times(name) else 'plain sum'}", flush=True)
+    return medians
+
+
+def _torchjd(
+    K: int, model: SharedEncoderModel, losses: Callable[[], dict[str, Tensor]]
+) -> dict[str, Callable[[], None]]:
+    try:
+        from torchjd import aggregation
+        from torchjd.autojac import jac_to_grad, mtl_backward
+    except ImportError:
+        print("torchjd is not installed: its side of the comparison is left out (pip install 'torchjd[full]')")
+        return {}
+
+    def step(aggregator: Any) -> None:
+        values = list(losses().values())
+        assert model.features is not None
+        mtl_backward(values, features=model.features)
+        jac_to_grad(model.shared_parameters(), aggregator)
+
+    aggregators = {
+        "PCGrad": aggregation.PCGrad(),
+        "MGDA": aggregation.MGDA(),
+        "CAGrad": aggregation.CAGrad(0.5),
+        "NashMTL": aggregation.NashMTL(K),
+        "FairGrad": aggregation.FairGrad(2.0),
+        "IMTLG": aggregation.IMTLG(),
+        "ConFIG": aggregation.ConFIG(),
+        "AlignedMTL": aggregation.AlignedMTL(),
+        "UPGrad": aggregation.UPGrad(),
+        "GradDrop": aggregation.GradDrop(),
+    }
+    return {f"torchjd {name}": partial(step, aggregator) for name, aggregator in aggregators.items()}
+
+
+def _seconds(step: Callable[[], None], steps: int) -> float:
+    started = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return (time.perf_counter() - started) / steps

@@ -1,0 +1,58 @@
+"""The predicted peak against the allocator's own count, and what the watch sees."""
+
+import pytest
+import torch
+
+from mtlkit.data import DigitScenes
+from mtlkit.memory import _Watch, measure_memory, predict_memory
+from mtlkit.recipe import Case, Recipe
+from mtlkit.weighting import METHODS
+
+SETTINGS = [
+    (Recipe(batch_size=8), "EqualWeights", {}),
+    (Recipe(batch_size=64), "EqualWeights", {}),
+    (Recipe(batch_size=64), "EqualWeights", {"accumulate": 4}),
+    (Recipe(batch_size=64), "EqualWeights", {"recompute": True}),
+    (Recipe(batch_size=64), "UPGrad", {}),
+    (Recipe(batch_size=64), "MGDAUB", {}),
+    (Recipe(batch_size=8, encoder="resnet18"), "UPGrad", {"accumulate": 2, "recompute": True}),
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*Memory block of unknown size")
+@pytest.mark.parametrize(("recipe", "method", "options"), SETTINGS, ids=str)
+def test_the_prediction_is_within_15_percent(recipe, method, options):
+    case = Case(recipe, None, DigitScenes("train", recipe.batch_size))
+    before = {name: tensor.clone() for name, tensor in case.model.state_dict().items()}
+    batch = next(case.loader)
+    predicted = predict_memory(case.model, case.tasks, batch, METHODS[method], **options)
+    measured = measure_memory(case.model, case.tasks, batch, METHODS[method], device="cpu", **options)
+    assert predicted["peak"] == pytest.approx(measured, rel=0.15)
+    assert predicted["gradients"] <= predicted["parameters"] < predicted["peak"]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in case.model.state_dict().items())
+
+
+def test_what_is_lowered_is_lowered():
+    case = Case(Recipe(batch_size=32), None, DigitScenes("train", 32))
+    batch = next(case.loader)
+
+    def peak(method="EqualWeights", **options):
+        return predict_memory(case.model, case.tasks, batch, METHODS[method], **options)["peak"]
+
+    assert peak(accumulate=4) < peak(accumulate=2) < peak()
+    assert peak(recompute=True) < 0.8 * peak()
+    assert peak() < peak("UPGrad")
+
+
+def test_the_watch_counts_tensors_while_they_live():
+    with _Watch() as watch:
+        a = torch.zeros(1000, device="meta")
+        b = a.view(10, 100).t()
+        assert watch.now == 4000
+        c = a + 1
+        del a
+        assert watch.now == 8000  # the view still holds it
+        del b
+        assert watch.now == 4000
+        del c
+    assert watch.now == 0 and watch.peak == 8000
