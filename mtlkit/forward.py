@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mtlkit.data import Batch
 from mtlkit.data.loader import to_device
 from mtlkit.model import Blocks, SharedEncoderModel
-from mtlkit.parallel import Group
+from mtlkit.parallel import Group, is_sharded
 from mtlkit.precision import LossScale
 from mtlkit.tasks import Task
 from mtlkit.weighting.base import Parts, check_finite
@@ -43,14 +43,15 @@ class Forward:
         self.model, self.tasks, self.group = model, tasks, group
         self.low_precision, self.scale, self.accumulate, self.wrap = low_precision, scale, accumulate, wrap
         self.network: nn.Module = model
+        self.sharded = is_sharded(model)
         self.parameters = list(model.parameters())
         self.device = self.parameters[0].device
         self.complete = False  # whether all tasks take part in this step
 
     @property
     def averages(self) -> bool:
-        """Whether the backward pass of this step averages `.grad`: not where a task takes no part."""
-        return self.complete and self.network is not self.model
+        """Whether the backward pass of this step averages `.grad`: not where a task takes no part, unless sharded."""
+        return self.sharded or (self.complete and self.network is not self.model)
 
     def __call__(self, batch: Batch) -> Parts:
         """Return the losses of the tasks that have a label anywhere in the batch; none is computed yet."""

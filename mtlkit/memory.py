@@ -5,12 +5,14 @@ import json
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
@@ -49,8 +51,8 @@ def predict_memory(
     """
     model = copy.deepcopy(model).to("meta")
     made, method = optimizer(model), weighting()
-    watch = _Watch()
-    with watch:
+    watch = _Watch(model.state_dict().values())
+    with watch, _fused_attention():
         _two_steps(model, tasks, batch, method, made, device="meta", **options)
     own = _bytes(model.state_dict())
     return {
@@ -107,13 +109,34 @@ def _bytes(state: Any) -> int:
     return sum(leaf.nbytes for leaf in tree_iter(state) if isinstance(leaf, Tensor))
 
 
-class _Watch(TorchDispatchMode):
-    """Adds up the memory of the tensors that operations make, from when they are made until the last one is gone."""
+@contextmanager
+def _fused_attention() -> Iterator[None]:
+    """Let attention never hold its `[T, T]` matrix, as libraries compute it; on "meta" it would."""
+    usual = functional.scaled_dot_product_attention
 
-    def __init__(self) -> None:
+    def fused(*args: Any, dropout_p: float = 0.0, is_causal: bool = False, **kwargs: Any) -> Tensor:
+        if len(args) > 3 or kwargs:  # a mask, or more
+            return usual(*args, dropout_p=dropout_p, is_causal=is_causal, **kwargs)  # type: ignore[misc]
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*args, dropout_p, is_causal)[0]
+
+    functional.scaled_dot_product_attention = fused
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = usual
+
+
+class _Watch(TorchDispatchMode):
+    """Adds up the memory of the tensors that operations make, from when they are made until the last one is gone.
+
+    Args:
+        known: tensors that were there before; what is a view of them takes nothing.
+    """
+
+    def __init__(self, known: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.now = self.peak = 0
-        self._alive: dict[int, weakref.ref[Any]] = {}
+        self._alive: dict[int, Any] = {tensor.untyped_storage()._cdata: None for tensor in known}
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

@@ -1,5 +1,6 @@
 """Several processes that train one model: each has a part of every batch, and what they find is added up."""
 
+import gc
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.tensor import DTensor
 
 from mtlkit.precision import at_least_float32
 
@@ -113,6 +115,8 @@ def joined(device: torch.device, timeout: float = 60.0) -> Iterator[Group]:
     distributed.init_process_group(backend, timeout=timedelta(seconds=timeout), **_meeting_place(timeout))
     try:
         yield Group(distributed.get_rank(), distributed.get_world_size())
+        distributed.barrier()  # nobody leaves before the others are done
+        gc.collect()  # a sharded model that is only garbage would hold the group's threads beyond its end: an abort
     finally:
         distributed.destroy_process_group()
 
@@ -131,6 +135,11 @@ def _meeting_place(timeout: float) -> dict[str, Any]:
     )
     attempt = distributed.PrefixStore(f"mtlkit, attempt {env['TORCHELASTIC_RESTART_COUNT']}", store)
     return {"store": attempt, "rank": int(env["RANK"]), "world_size": int(env["WORLD_SIZE"])}
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether each process holds a part of the parameters only."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):

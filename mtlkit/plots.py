@@ -138,11 +138,10 @@ def bars(groups: Mapping[str, Mapping[str, float]], *, ylabel: str, top: float |
     with rc_context(STYLE):
         figure = Picture(figsize=(1.2 + 2.1 * len(groups), 3))
         axes = figure.add_subplot()
+        step = min(0.27, 0.9 / len(names))
         for k, (name, (colour, _), hatch) in enumerate(zip(names, LINES, ("", "//", "..", "xx"), strict=False)):
-            at = np.arange(len(groups)) + (k - (len(names) - 1) / 2) * 0.27
-            drawn = axes.bar(
-                at, [scores[name] for scores in groups.values()], 0.24, color=colour, hatch=hatch, label=name
-            )
+            at, heights = np.arange(len(groups)) + (k - (len(names) - 1) / 2) * step, [g[name] for g in groups.values()]
+            drawn = axes.bar(at, heights, step * 8 / 9, color=colour, hatch=hatch, label=name)
             axes.bar_label(drawn, fmt="%.2f" if top else "%.3g", fontsize=8)
         axes.set_xticks(range(len(groups)), list(groups))
         axes.set(ylabel=ylabel, ylim=(0, top))

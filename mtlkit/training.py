@@ -14,7 +14,7 @@ from mtlkit.data import Batch, collate
 from mtlkit.forward import Forward, compile_model, recompute_activations
 from mtlkit.model import SharedEncoderModel
 from mtlkit.optim import MovingAverage, MuonAdamW, one_cycle
-from mtlkit.parallel import ALONE, Group
+from mtlkit.parallel import ALONE, Group, is_sharded
 from mtlkit.precision import LossScale, pick_precision
 from mtlkit.records import Block, Progress, Record
 from mtlkit.tasks import Task
@@ -71,7 +71,8 @@ def train(
         compile: mode of `torch.compile` for encoder and heads, e.g. "default", or "reduce-overhead" for CUDA graphs.
         cosine_every: measure the conflict every so many steps, at one more backward pass a task; 0 is never.
         after: the record or checkpoint to go on from.
-        group: the processes that train together, each on its part of every batch (`mtlkit.parallel.joined`).
+        group: the processes that train together, each on its part of every batch (`mtlkit.parallel.joined`). A model
+            may be sharded over them beforehand (`torch.distributed.fsdp.fully_shard`).
 
     Raises:
         ValueError: if no limit is given, a task has no head, a weight names no task, or options exclude each other.
@@ -90,7 +91,10 @@ def train(
     if compile and recompute:
         raise ValueError("torch.compile decides by itself what it computes again: take compile or recompute, not both")
     device = pick_device(device)
-    model.to(device).to(memory_format=torch.channels_last)  # faster convolutions, on a CPU too
+    sharded = is_sharded(model)
+    model.to(device)
+    if not sharded:
+        model.to(memory_format=torch.channels_last)  # faster convolutions, on a CPU too
     if average is not None:
         average.module.to(device)
     weighting = weighting or EqualWeights()
@@ -106,7 +110,13 @@ def train(
     if device.type == "cuda":  # TF32 for what stays in float32, and cuDNN's fastest algorithms
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
-    group.prepare(model)
+    if sharded and not weighting.one_pass(accumulate):
+        raise ValueError(
+            f"{type(weighting).__name__} compares whole gradients, but each process holds a part of this model only: "
+            "take a method that weighs losses, or a model that is not sharded"
+        )
+    if not sharded:
+        group.prepare(model)
     recompute_activations(model, recompute)
     if compile:
         compile_model(model, compile)
@@ -117,7 +127,7 @@ def train(
             "numbers so small: take precision='bfloat16' or 'float32', or a method at='parameters'"
         )
     scale = LossScale(model) if low_precision == torch.float16 else None
-    wrap = group.size > 1 and weighting.one_pass(accumulate)
+    wrap = group.size > 1 and weighting.one_pass(accumulate) and not sharded
     forward = Forward(model, tasks, group, low_precision, scale, accumulate, wrap)
 
     batches, block = iter(loader), Block()

@@ -14,13 +14,15 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mtlkit import experiments
-from mtlkit.data import DigitScenes
+from mtlkit.data import DigitScenes, Loader, export
+from mtlkit.data.text import TASKS, TextTasks
 from mtlkit.forward import Forward
 from mtlkit.optim import MuonAdamW
 from mtlkit.parallel import ALONE
 from mtlkit.recipe import Case, Recipe
 from mtlkit.tasks import Task
 from mtlkit.training import TrainingError, train
+from mtlkit.transformer import add_adapters, mixed_task, text_model, text_tasks
 from mtlkit.weighting import METHODS, GradientWeighting, NashMTL, gradients
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -132,6 +134,14 @@ def test_forward_and_losses_stay_on_the_gpu(recipe, precision, monkeypatch):
     assert all(loss.dtype == torch.float32 for loss in losses.values())
 
 
+def test_a_coco_folder_stays_on_the_gpu(tmp_path, monkeypatch):
+    for split in ("train", "val"):
+        export(DigitScenes(split, 8), tmp_path, "coco", split)
+    case = Case(Recipe.for_data(f"coco:{tmp_path}", batch_size=4, size=64))
+    losses = forward_on_fake_cuda(case.model, case.tasks, next(case.loader), torch.bfloat16, monkeypatch)
+    assert all(loss.device.type == "cuda" for loss in losses.values())
+
+
 @pytest.mark.parametrize("precision", PRECISIONS, ids=str)
 def test_two_digits_at_once_stay_on_the_gpu(precision, monkeypatch):
     problem = experiments.multimnist()
@@ -139,6 +149,32 @@ def test_two_digits_at_once_stay_on_the_gpu(precision, monkeypatch):
     batch = {name: torch.stack([torch.as_tensor(sample[name]) for sample in samples]) for name in samples[0]}
     losses = forward_on_fake_cuda(problem.model(), problem.tasks, batch, precision, monkeypatch)
     assert losses.keys() == {"left", "right"} and all(loss.device.type == "cuda" for loss in losses.values())
+
+
+@pytest.mark.parametrize("precision", PRECISIONS, ids=str)
+@pytest.mark.parametrize("adapters", [False, True])
+def test_text_stays_on_the_gpu(precision, adapters, monkeypatch):
+    model = add_adapters(text_model(), len(TASKS)) if adapters else text_model()
+    tasks, batch = (*text_tasks(), mixed_task()), TextTasks("val", 16).batch(torch.arange(16))
+    losses = forward_on_fake_cuda(model, tasks, batch, precision, monkeypatch)
+    assert len(losses) == len(TASKS) + 1
+    assert all(loss.device.type == "cuda" and loss.dtype == torch.float32 for loss in losses.values())
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_whole_step_on_text_runs_without_looking_at_a_number(method, recompute):
+    model, loader = text_model(16).to("meta"), Loader(TextTasks("train", 64, 5.0), 16)
+    optimizer = torch.optim.AdamW(model.parameters())
+    parts = (model, text_tasks(), loader, METHODS[method](), optimizer)
+    assert len(list(train(*parts, steps=2, device="meta", recompute=recompute))) == 2
+
+
+def test_scenes_that_live_on_the_device_give_their_images_there(scenes):
+    moved = copy.copy(scenes).to(torch.device("meta"))
+    batch = moved.batch(torch.arange(4))
+    assert batch["image"].is_meta and not batch["label"].is_meta and not scenes.images.is_meta
+    assert len(on_meta(moved, METHODS["EqualWeights"]())) == 3
 
 
 def test_a_tensor_left_on_the_cpu_is_caught(scenes, monkeypatch):

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from mtlkit.data import DigitScenes
+from mtlkit.data.text import TextTasks
 from mtlkit.memory import _Watch, measure_memory, predict_memory
 from mtlkit.recipe import Case, Recipe
+from mtlkit.transformer import mixed_task, text_model
 from mtlkit.weighting import METHODS
 
 SETTINGS = [
@@ -30,6 +32,19 @@ def test_the_prediction_is_within_15_percent(recipe, method, options):
     assert predicted["peak"] == pytest.approx(measured, rel=0.15)
     assert predicted["gradients"] <= predicted["parameters"] < predicted["peak"]
     assert all(torch.equal(tensor, before[name]) for name, tensor in case.model.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore:.*Memory block of unknown size")
+@pytest.mark.parametrize(("width", "texts"), [(64, 16), (64, 64), (128, 64), (256, 16)])
+@pytest.mark.parametrize("options", [{}, {"accumulate": 4}, {"recompute": True}], ids=str)
+def test_the_prediction_for_text_is_within_15_percent(width, texts, options):
+    step = (text_model(width), [mixed_task()], TextTasks("train", texts).batch(torch.arange(texts)))
+    predicted = predict_memory(*step, optimizer=adamw, **options)["peak"]
+    assert predicted == pytest.approx(measure_memory(*step, optimizer=adamw, device="cpu", **options), rel=0.15)
+
+
+def adamw(model):
+    return torch.optim.AdamW(model.parameters(), fused=next(model.parameters()).device.type != "meta")
 
 
 def test_what_is_lowered_is_lowered():

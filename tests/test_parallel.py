@@ -11,6 +11,7 @@ from pathlib import Path
 
 import parallel_worker
 import pytest
+import sharded_worker
 import torch
 
 from mtlkit.checkpoints import load_checkpoint, read_checkpoint
@@ -148,3 +149,25 @@ def test_the_parts_of_a_batch_are_the_batch():
     whole, *parts = (next(Loader(scenes, 8, 1, group=Group(rank, size))) for rank, size in ((0, 1), (0, 2), (1, 2)))
     for name, tensor in whole.items():
         assert torch.equal(torch.cat([part[name] for part in parts]), tensor)
+
+
+@pytest.fixture(scope="module")
+def two_shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    subprocess.run([*TORCHRUN, sharded_worker.__file__, str(folder)], check=True, env=ENVIRONMENT, timeout=180)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("case", ["EqualWeights", "Uncertainty", "GeometricMean", "accumulate"])
+def test_two_processes_with_half_the_model_each_are_one_with_all_of_it(two_shards, case):
+    one = sharded_worker.run("EqualWeights" if case == "accumulate" else case)
+    for other in (found[case] for found in two_shards):
+        assert torch.allclose(other["parameters"], one["parameters"], atol=1e-9)
+        for step, losses in enumerate(one["losses"]):
+            assert other["losses"][step] == pytest.approx(losses, rel=1e-8)
+    held = [found[case]["held"] for found in two_shards]
+    assert sum(held) == one["held"] and max(held) < 0.55 * one["held"]
+
+
+def test_a_method_that_compares_gradients_says_why_it_cannot_take_a_sharded_model(two_shards):
+    assert "PCGrad compares whole gradients" in two_shards[0]["PCGrad"]

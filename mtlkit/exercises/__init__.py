@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mtlkit.exercises import nb00, nb01, nb02, nb03, nb04, nb05
+from mtlkit.exercises import nb00, nb01, nb02, nb03, nb04, nb05, nb09
 from mtlkit.exercises.engine import Exercise, Experiment, Told, Verdict
 from mtlkit.exercises.quizzes import QUIZZES, Question, answer, quiz
 
 EXERCISES: dict[str, Told] = {
-    exercise.id: exercise for module in (nb00, nb01, nb02, nb03, nb04, nb05) for exercise in module.EXERCISES
+    exercise.id: exercise for module in (nb00, nb01, nb02, nb03, nb04, nb05, nb09) for exercise in module.EXERCISES
 }
 
 __all__ = [

@@ -144,7 +144,7 @@ class Weighting:
 
     def slopes(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
         """Return the derivatives `[K]` of the total with respect to the known `losses [K]`, in float64."""
-        known = losses.double().requires_grad_()
+        known = losses.detach().double().requires_grad_()
         (w,) = torch.autograd.grad(self.total(known, tasks), known)
         return w
 

@@ -1,0 +1,156 @@
+"""Exercises of notebook 09, large models."""
+
+import torch
+from torch import Tensor
+
+from mtlkit.exercises.engine import Exercise, value_and_gradients
+
+
+def mixture(sizes, T):
+    """Return n_i^(1/T) / Σ n_j^(1/T)."""
+    shares = sizes ** (1 / T)
+    return shares / shares.sum()
+
+
+def _sizes(generator: torch.Generator) -> tuple[Tensor, float]:
+    sizes = torch.randint(10, 10_000, (4,), generator=generator).double()
+    return sizes, float(1.5 + 3 * torch.rand((), generator=generator))
+
+
+def accumulated_loss(losses, tokens):
+    """Return Σ tokens_k losses_k / Σ tokens_k."""
+    return (losses * tokens).sum() / tokens.sum()
+
+
+def _parts(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    losses = (torch.rand(4, generator=generator) + 0.5).requires_grad_()
+    return losses, torch.randint(1, 200, (4,), generator=generator)
+
+
+def adapted(x, W, A, B):
+    """Return x Wᵀ + x Aᵀ Bᵀ."""
+    return x @ W.T + x @ A.T @ B.T
+
+
+def _layer(generator: torch.Generator) -> tuple[Tensor, ...]:
+    shapes = ((3, 6), (5, 6), (2, 6), (5, 2))
+    return tuple(torch.randn(*shape, generator=generator).requires_grad_() for shape in shapes)
+
+
+def step_flops(width, layers, tokens):
+    """Return 3 x 24 width² operations a layer and token."""
+    return 3 * 24 * width**2 * layers * tokens
+
+
+def _sizes_of_a_step(generator: torch.Generator) -> tuple[int, int, int]:
+    width, layers, tokens = (int(torch.randint(low, 40 * low, (), generator=generator)) for low in (8, 1, 100))
+    return width, layers, tokens
+
+
+EXERCISES = (
+    Exercise(
+        "09.1",
+        "Mixing by temperature",
+        "Write `mixture(sizes, T)`: from the number of samples of each task, `sizes [K]`, to the probabilities `[K]` "
+        "with which a sample of each is drawn, $n_i^{1/T} / \\sum_j n_j^{1/T}$. T = 1 draws in proportion to the sizes; "
+        "a high T draws all tasks alike.",
+        1,
+        5,
+        (
+            "`sizes ** (1 / T)` raises every size to the power.",
+            "Divide by the sum, so that the probabilities add up to 1.",
+            "It is also softmax(log n / T): the sizes' logarithms are the scores, T is the temperature.",
+        ),
+        mixture,
+        _sizes,
+        (
+            (
+                "the power is upside down: a *high* temperature must make the shares more equal",
+                lambda n, T: mixture(n, 1 / T),
+            ),
+            ("these are not probabilities yet: divide by their sum", lambda n, T: n ** (1 / T)),
+            ("softmax takes *logarithms* of the sizes: log n / T", lambda n, T: torch.softmax(n / T, 0)),
+            ("T does not enter: these are the shares at T = 1", lambda n, T: n / n.sum()),
+        ),
+    ),
+    Exercise(
+        "09.2",
+        "Accumulation that counts right",
+        "A batch is gone through in parts. You have each part's *mean* loss, `losses [P]`, and its number of target "
+        "tokens, `tokens [P]`. Write `accumulated_loss(losses, tokens)`: the mean over all tokens of the batch. "
+        "(Libraries in wide use took the mean of the means until late 2024.)",
+        1,
+        5,
+        (
+            "A part with twice the tokens must count twice.",
+            "mean loss x tokens is the sum over the tokens of the part.",
+            "(losses * tokens).sum() / tokens.sum()",
+        ),
+        accumulated_loss,
+        _parts,
+        (
+            ("that is the mean of the means: a token in a short part would count more", lambda loss, n: loss.mean()),
+            ("that is the sum over all tokens; divide by their number", lambda loss, n: (loss * n).sum()),
+            ("divide by the number of tokens, not of parts", lambda loss, n: (loss * n).sum() / len(n)),
+            (
+                "the losses were detached: the model does not learn from them",
+                lambda loss, n: accumulated_loss(loss.detach(), n),
+            ),
+            (
+                "these are already means: multiply by the tokens, do not divide",
+                lambda loss, n: (loss / n).sum() / n.sum(),
+            ),
+        ),
+        value_and_gradients,
+    ),
+    Exercise(
+        "09.3",
+        "An adapter",
+        "Write `adapted(x, W, A, B)`: the output `[N, out]` of a layer with the frozen matrix `W [out, in]` and the "
+        "low-rank correction $BA$ beside it, for `x [N, in]`, `A [r, in]`, `B [out, r]`: $xW^\\top + xA^\\top B^\\top$.",
+        2,
+        8,
+        (
+            "First down to r numbers: `x @ A.T`.",
+            "Then up again: `... @ B.T`. The big product B A is never formed.",
+            "x @ W.T + x @ A.T @ B.T",
+        ),
+        adapted,
+        _layer,
+        (
+            ("the frozen layer is missing: an adapter only corrects it", lambda x, W, A, B: x @ A.T @ B.T),
+            ("the adapter is missing", lambda x, W, A, B: x @ W.T + 0 * (A.sum() + B.sum())),
+            ("the correction is added, not subtracted", lambda x, W, A, B: x @ W.T - x @ A.T @ B.T),
+            (
+                "the gradient does not reach A: it was detached",
+                lambda x, W, A, B: x @ W.T + x @ A.detach().T @ B.T,
+            ),
+        ),
+        value_and_gradients,
+    ),
+    Exercise(
+        "09.4",
+        "Operations of a step",
+        "Write `step_flops(width, layers, tokens)`: how many floating-point operations the matrices of the blocks cost "
+        "in one training step. A block has matrices of $12\\,\\text{width}^2$ numbers in all; each number costs two "
+        "operations a token forward, and the backward pass costs twice the forward pass.",
+        2,
+        8,
+        (
+            "Forward: 2 x 12 width² operations a layer and token.",
+            "Backward needs two products for each forward one: the gradient of the input and that of the weights.",
+            "3 * 24 * width**2 * layers * tokens",
+        ),
+        step_flops,
+        _sizes_of_a_step,
+        (
+            ("the backward pass is missing: it costs twice the forward pass", lambda w, n, t: step_flops(w, n, t) / 3),
+            ("a multiplication *and* an addition a number: twice as many", lambda w, n, t: step_flops(w, n, t) / 2),
+            (
+                "the backward pass costs twice the forward pass, not as much",
+                lambda w, n, t: step_flops(w, n, t) * 2 / 3,
+            ),
+            ("the operations grow with the *square* of the width", lambda w, n, t: step_flops(w, n, t) / w),
+        ),
+    ),
+)
