@@ -1,5 +1,6 @@
 """The pictures of the README, drawn again by one command: `mtlkit figures`."""
 
+import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from mtlkit import plots
+from mtlkit.bench.picture import step_costs
 from mtlkit.data import SCENE_CLASSES, DigitScenes
 from mtlkit.lab.browser import Notebook, browser, jupyterlab, missing, write_notebook
 from mtlkit.recipe import Case, Recipe
@@ -21,6 +23,8 @@ def draw_all(folder: Path, steps: int = 1500) -> Iterator[Path]:
         "scene_classes.png": scene_classes,
         "result.png": lambda: result(steps),
     }
+    if (numbers := folder / "training.json").exists():  # left by `mtlkit bench training --figures`
+        pictures["training.png"] = lambda: step_costs(json.loads(numbers.read_text()))
     for name, draw in pictures.items():
         draw().savefig(folder / name, dpi=100)
         yield folder / name
