@@ -22,6 +22,7 @@ from mtlkit.data import DataError
 from mtlkit.memory import predict_memory
 from mtlkit.parallel import Group, joined
 from mtlkit.recipe import Case, Recipe
+from mtlkit.records import Progress, Record
 from mtlkit.tasks import classification_and_detection
 from mtlkit.training import pick_device
 
@@ -32,11 +33,18 @@ def train(options: argparse.Namespace) -> int:
     """Train as the options say, as one of the processes that `torchrun` started if it did; return the exit status."""
     options.device = pick_device(options.device)
     with joined(options.device, options.timeout) as group:
-        return _train_together(options, group)
+        case, before, records, interrupted = _train_together(options, group)
+    if group.rank == 0 and not interrupted:  # the others need not wait for the scores
+        _score(options, case, before, records)
+    return 130 if interrupted else 0
 
 
-def _train_together(options: argparse.Namespace, group: Group) -> int:
-    """Train as one of the processes of `group`; only the first writes, scores and speaks."""
+def _train_together(options: argparse.Namespace, group: Group) -> tuple[Case, Progress | None, list[Record], bool]:
+    """Train as one of the processes of `group`; only the first writes and speaks.
+
+    Returns:
+        what was trained, the checkpoint that it went on from, the records since, and whether it was interrupted.
+    """
     first = group.rank == 0
     file = _writable(options.out) / CHECKPOINT if options.out else None
     if options.picture:
@@ -71,14 +79,15 @@ def _train_together(options: argparse.Namespace, group: Group) -> int:
             save_checkpoint(file, record, config, **parts)
 
     records, interrupted = _train_and_save(case, options, before, save, group)
-    if not first:
-        return 130 if interrupted else 0
-    if interrupted:
+    if first and interrupted:
         kept = f"; go on with: mtlkit train --resume --out {options.out}" if file else " (no --out: nothing was kept)"
         print(f"\nmtlkit: stopped after step {records[-1].step}{kept}", file=sys.stderr)
-        return 130
+    return case, before, records, interrupted
 
-    test_set = recipe.open("test")
+
+def _score(options: argparse.Namespace, case: Case, before: Progress | None, records: list[Record]) -> None:
+    """Print the scores on the test split, and draw the run if asked to."""
+    test_set = case.recipe.open("test")
     scores = training.evaluate(case.average, case.tasks, test_set, device=options.device)
     if options.picture:
         from mtlkit import plots
@@ -90,13 +99,12 @@ def _train_together(options: argparse.Namespace, group: Group) -> int:
         "steps": records[-1].step,
         "seconds": round(records[-1].seconds, 2),
         "images_per_second": round(len(records) * case.loader.batch_size / trained, 1),
-        "parameters": parameters,
-        "image_class": train_set.label_origin,
+        "parameters": sum(p.numel() for p in case.model.parameters()),
+        "image_class": case.train_set.label_origin,
     }
     if options.device.type == "cuda":
         report["peak_memory_mb"] = round(torch.cuda.max_memory_allocated(options.device) / 1e6, 1)
     _report(report, options.json)
-    return 0
 
 
 def memory(options: argparse.Namespace) -> int:

@@ -59,6 +59,10 @@ class Forward:
             self.network = _data_parallel(self.model)
         pieces = [batch]
         if self.accumulate > 1:
+            if (size := len(batch[self.model.reads])) < self.accumulate:
+                raise ValueError(
+                    f"a batch of {size} cannot be gone through in {self.accumulate} parts: accumulate less"
+                )
             cut = {name: tensor.tensor_split(self.accumulate) for name, tensor in batch.items()}
             pieces = [dict(zip(cut, tensors, strict=True)) for tensors in zip(*cut.values(), strict=True)]
         shares = self._shares(pieces)

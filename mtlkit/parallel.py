@@ -63,8 +63,11 @@ class Group:
         return float(self.sum(torch.tensor(number, dtype=torch.double))) / self.size if self.size > 1 else number
 
     def prepare(self, model: nn.Module) -> None:
-        """Give every process the numbers of the first one, and batch normalisation the statistics of all."""
-        if self.size == 1:
+        """Give every process the numbers of the first one, and batch normalisation the statistics of all.
+
+        A sharded model is left alone: who sharded it saw to that.
+        """
+        if self.size == 1 or is_sharded(model):
             return
         for module in model.modules():
             if type(module) is nn.BatchNorm2d:

@@ -90,85 +90,85 @@ def train(
         )
     if compile and recompute:
         raise ValueError("torch.compile decides by itself what it computes again: take compile or recompute, not both")
-    device = pick_device(device)
-    sharded = is_sharded(model)
-    model.to(device)
-    if not sharded:
-        model.to(memory_format=torch.channels_last)  # faster convolutions, on a CPU too
-    if average is not None:
-        average.module.to(device)
-    weighting = weighting or EqualWeights()
+    device, sharded, weighting = pick_device(device), is_sharded(model), weighting or EqualWeights()
+    low_precision = pick_precision(precision, device)
     if unknown := weighting.weights.keys() - {task.name for task in tasks}:
         raise ValueError(
             f"there is a weight for {min(unknown)!r}, but the tasks are {', '.join(t.name for t in tasks)}"
         )
-    optimizer = optimizer or MuonAdamW(model)
-    for param_group in optimizer.param_groups:
-        param_group.setdefault("initial_lr", param_group["lr"])
-    step, elapsed = (after.step, after.seconds) if after else (0, 0.0)
-
-    if device.type == "cuda":  # TF32 for what stays in float32, and cuDNN's fastest algorithms
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     if sharded and not weighting.one_pass(accumulate):
         raise ValueError(
             f"{type(weighting).__name__} compares whole gradients, but each process holds a part of this model only: "
             "take a method that weighs losses, or a model that is not sharded"
         )
-    if not sharded:
-        group.prepare(model)
-    recompute_activations(model, recompute)
-    if compile:
-        compile_model(model, compile)
-    low_precision = pick_precision(precision, device)
     if low_precision == torch.float16 and getattr(weighting, "at", "parameters") == "features":
         raise ValueError(
             f"{type(weighting).__name__} needs the gradients at the features themselves, and float16 cannot hold "
             "numbers so small: take precision='bfloat16' or 'float32', or a method at='parameters'"
         )
+
+    model.to(device)
+    if not sharded:
+        model.to(memory_format=torch.channels_last)  # faster convolutions, on a CPU too
+    if average is not None:
+        average.module.to(device)
+    if device.type == "cuda":  # TF32 for what stays in float32, and cuDNN's fastest algorithms
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+    optimizer = optimizer or MuonAdamW(model)
+    for param_group in optimizer.param_groups:
+        param_group.setdefault("initial_lr", param_group["lr"])
+    step, elapsed = (after.step, after.seconds) if after else (0, 0.0)
+
+    group.prepare(model)
+    recompute_activations(model, recompute)
+    if compile:
+        compile_model(model, compile)
     scale = LossScale(model) if low_precision == torch.float16 else None
     wrap = group.size > 1 and weighting.one_pass(accumulate) and not sharded
     forward = Forward(model, tasks, group, low_precision, scale, accumulate, wrap)
 
     batches, block = iter(loader), Block()
-    while (progress := max(step / (steps or float("inf")), elapsed / (seconds or float("inf")))) < 1:
-        started = time.perf_counter()
-        if (batch := next(batches, None)) is None:
-            return
-        rate = schedule(progress)
-        for param_group in optimizer.param_groups:
-            param_group["lr"] = param_group["initial_lr"] * rate
-        if not model.training:
-            model.train()
-        measured, known = None, torch.empty(0)
-        with group.watch(), _in_words(step):
-            losses = parts = forward(batch)
-            if parts.tasks:
-                optimizer.zero_grad()
-                if cosine_every and step % cosine_every == 0:
-                    losses = Parts.of(parts.losses(0))
-                    measured = conflict(jacobian(losses, model, group))
-                look = device.type == "cpu" or step % 50 == 49  # on a GPU, looking means waiting
-                fine = _gradient(weighting, losses, forward, group, clip, look)
-                known = losses.known
-                if fine:
-                    optimizer.step()
-                if fine and weighting.second_look:
-                    with torch.no_grad():
-                        for _ in parts:
-                            pass
-                    weighting.observe(dict(zip(parts.tasks, group.sum(parts.known), strict=True)))
-            if average is not None:
-                average.update_parameters(model)
-            step += 1
-            elapsed += group.mean(time.perf_counter() - started)
-        if block.full:
-            block = Block()
-        factors = weighting.factors
-        place = block.add(torch.cat([known, *(factor[None] for factor in factors.values())]))
-        yield Record(step, elapsed, rate, tuple(parts.tasks), tuple(factors), block, place, measured)
-    if scale is not None:
-        scale.remove()
+    try:
+        while (progress := max(step / (steps or float("inf")), elapsed / (seconds or float("inf")))) < 1:
+            started = time.perf_counter()
+            if (batch := next(batches, None)) is None:
+                return
+            rate = schedule(progress)
+            for param_group in optimizer.param_groups:
+                param_group["lr"] = param_group["initial_lr"] * rate
+            if not model.training:
+                model.train()
+            measured, known = None, torch.empty(0, dtype=torch.double, device=device)
+            with group.watch(), _in_words(step):
+                losses = parts = forward(batch)
+                if parts.tasks:
+                    optimizer.zero_grad()
+                    if cosine_every and step % cosine_every == 0:
+                        losses = Parts.of(parts.losses(0))
+                        measured = conflict(jacobian(losses, model, group))
+                    look = device.type == "cpu" or step % 50 == 49  # on a GPU, looking means waiting
+                    fine = _gradient(weighting, losses, forward, group, clip, look)
+                    known = losses.known
+                    if fine:
+                        optimizer.step()
+                    if fine and weighting.second_look:
+                        with torch.no_grad():
+                            for _ in parts:
+                                pass
+                        weighting.observe(dict(zip(parts.tasks, group.sum(parts.known), strict=True)))
+                if average is not None:
+                    average.update_parameters(model)
+                step += 1
+                elapsed += group.mean(time.perf_counter() - started)
+            if block.full:
+                block = Block()
+            factors = weighting.factors
+            place = block.add(torch.cat([known, *(factor[None] for factor in factors.values())]))
+            yield Record(step, elapsed, rate, tuple(parts.tasks), tuple(factors), block, place, measured)
+    finally:  # also when the caller has had enough
+        if scale is not None:
+            scale.remove()
 
 
 def _gradient(weighting: Weighting, losses: Parts, forward: Forward, group: Group, clip: float, look: bool) -> bool:

@@ -177,6 +177,31 @@ def test_scenes_that_live_on_the_device_give_their_images_there(scenes):
     assert len(on_meta(moved, METHODS["EqualWeights"]())) == 3
 
 
+def test_a_batch_without_any_label_does_nothing_on_the_device_either(scenes):
+    class Scarce:
+        """The second of three batches has no target at all."""
+
+        def __iter__(self):
+            for k in range(3):
+                batch = scenes.batch(torch.arange(8))
+                if k == 1:
+                    batch["label"][:], batch["has_boxes"][:], batch["box_labels"][:] = -1, False, -1
+                yield batch
+
+    for device in ("meta", "cpu"):
+        model = Recipe().model(5, 10).to(device)
+        before = copy.deepcopy(model.state_dict())
+        parts = (model, Case(Recipe(), None, scenes).tasks, Scarce(), METHODS["Uncertainty"](), MuonAdamW(model))
+        states = []
+        for record in train(*parts, steps=3, device=device):
+            states.append((record.tasks, record.weighted, copy.deepcopy(model.state_dict())))
+        assert [tasks for tasks, _, _ in states] == [("classify", "detect"), (), ("classify", "detect")]
+        assert states[1][1] == ("classify", "detect")  # the weights are those used last
+        if device == "cpu":
+            assert record.losses.keys() == {"classify", "detect"}
+            assert all(torch.equal(states[1][2][name], states[0][2][name]) for name in before)
+
+
 def test_a_tensor_left_on_the_cpu_is_caught(scenes, monkeypatch):
     """The tests above can fail."""
     case = Case(Recipe(batch_size=4), None, scenes)

@@ -78,6 +78,8 @@ def test_recomputing_keeps_less_in_memory(scenes):
 def test_options_that_exclude_each_other_say_so(scenes):
     with pytest.raises(ValueError, match=r"accumulate=2.*cosine_every"):
         run(scenes, accumulate=2, cosine_every=1)
+    with pytest.raises(ValueError, match="batch of 8 cannot be gone through in 9 parts"):
+        run(scenes, accumulate=9)
     with pytest.raises(ValueError, match="compile or recompute, not both"):
         run(scenes, compile="default", recompute=True)
     with pytest.raises(ValueError, match=r"MGDAUB needs the gradients at the features.*bfloat16"):
@@ -135,6 +137,13 @@ def test_a_step_whose_gradient_overflows_is_left_out_and_the_scale_halved(scenes
     was = scales[0].scale
     scales[0].update(finite=True)
     assert scales[0].scale == 2 * was
+
+
+def test_a_caller_who_has_had_enough_leaves_no_scale_behind(scenes):
+    case = Case(Recipe(batch_size=8), None, scenes)
+    for _ in train(case.model, case.tasks, case.loader, steps=5, device="cpu", precision="float16"):
+        break
+    assert not any(p._backward_hooks for p in case.model.parameters())
 
 
 def test_float16_does_not_hide_a_nan(scenes):
