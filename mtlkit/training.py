@@ -101,6 +101,8 @@ def train(
             f"{type(weighting).__name__} compares whole gradients, but each process holds a part of this model only: "
             "take a method that weighs losses, or a model that is not sharded"
         )
+    if sharded and low_precision == torch.float16:
+        raise ValueError("float16 scales the gradients of whole parameters: with a sharded model take bfloat16")
     if low_precision == torch.float16 and getattr(weighting, "at", "parameters") == "features":
         raise ValueError(
             f"{type(weighting).__name__} needs the gradients at the features themselves, and float16 cannot hold "

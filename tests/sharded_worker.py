@@ -35,8 +35,9 @@ if __name__ == "__main__":
     with joined(torch.device("cpu")) as group:
         found = {method: run(method, group) for method in ("EqualWeights", "Uncertainty", "GeometricMean")}
         found["accumulate"] = run("EqualWeights", group, accumulate=2)
-        try:
-            run("PCGrad", group)
-        except ValueError as error:
-            found["PCGrad"] = str(error)
+        for method, options in (("PCGrad", {}), ("EqualWeights", {"precision": "float16"})):
+            try:
+                run(method, group, **options)
+            except ValueError as error:
+                found[f"{method} refused"] = str(error)
         torch.save(found, Path(sys.argv[1]) / f"{group.rank}.pt")

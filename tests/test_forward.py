@@ -45,8 +45,11 @@ def test_a_batch_in_three_parts_gives_the_update_of_the_whole(whole_and_in_parts
     assert parts["weights"] == pytest.approx(whole["weights"], rel=1e-8)
 
 
-@pytest.mark.parametrize("encoder", ["conv", "resnet18"])
-@pytest.mark.parametrize("method", ["StaticWeights", "UPGrad", "MGDAUB", "FAMO"])
+@pytest.mark.parametrize(
+    ("encoder", "method"),
+    [("conv", method) for method in METHODS]
+    + [("resnet18", method) for method in ("StaticWeights", "UPGrad", "MGDAUB", "FAMO")],
+)
 def test_recomputing_activations_changes_nothing(scenes, method, encoder):
     """Batch normalisation's running statistics and counters included."""
     states = []
@@ -161,7 +164,7 @@ def test_auto_precision_depends_on_the_device(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
-@pytest.mark.parametrize("method", ["StaticWeights", "UPGrad", "MGDAUB", "FAMO"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_compiled_model_gives_the_same_update(scenes, method, monkeypatch):
     """With a back end that compiles forward and backward passes but leaves code generation out: that takes a minute."""
     backends = []

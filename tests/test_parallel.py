@@ -169,5 +169,6 @@ def test_two_processes_with_half_the_model_each_are_one_with_all_of_it(two_shard
     assert sum(held) == one["held"] and max(held) < 0.55 * one["held"]
 
 
-def test_a_method_that_compares_gradients_says_why_it_cannot_take_a_sharded_model(two_shards):
-    assert "PCGrad compares whole gradients" in two_shards[0]["PCGrad"]
+def test_what_cannot_take_a_sharded_model_says_why(two_shards):
+    assert "PCGrad compares whole gradients" in two_shards[0]["PCGrad refused"]
+    assert "with a sharded model take bfloat16" in two_shards[0]["EqualWeights refused"]

@@ -29,7 +29,7 @@ class TextTasks:
 
     n_i is the number of distinct samples of task i. T = 1 draws every sample equally often, so that the largest task
     rules; T → ∞ draws every task equally often, so that the smallest repeats its samples (Arivazhagan et al.,
-    "Massively multilingual neural machine translation in the wild", arXiv:1907.05019, section 4.2).
+    "Massively multilingual neural machine translation in the wild", arXiv:1907.05019).
 
     A sample is `{"tokens": int64 [LENGTH - 1], "target": int64 [LENGTH - 1], "task": int64 []}`: the target is what
     follows each token, -1 where it need not be predicted. Training, validation and test samples are disjoint.
