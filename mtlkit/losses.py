@@ -32,10 +32,8 @@ def detection_loss(output: Detections, batch: Batch, *, box_weight: float = 2.5)
 
     Images whose boxes are missing (`has_boxes` false) pay nothing; images known to be empty do.
     """
-    logits, boxes = (
-        at_least_float32(output.logits).flatten(2),
-        output.boxes.flatten(2).mT,
-    )  # (B, C, cells), (B, cells, 4)
+    logits = at_least_float32(output.logits).flatten(2)  # (B, C, cells)
+    boxes = output.boxes.flatten(2).mT  # (B, cells, 4)
     owner, responsible = responsible_cells(batch, output.logits.shape[-2:])
     number = responsible.sum().clamp(min=1)
     truth = batch["boxes"].gather(1, owner[:, :, None].expand(-1, -1, 4))

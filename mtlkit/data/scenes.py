@@ -5,7 +5,7 @@ pieces of digits as clutter, and noise. Scenes are made in blocks of 64 with a r
 that `DigitScenes("train", 100)` is the beginning of `DigitScenes("train", 6000)`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -94,8 +94,9 @@ class DigitScenes(torch.utils.data.Dataset):
             sample |= {"boxes": self.boxes[index][real], "box_labels": self.box_labels[index][real]}
         return sample
 
-    def batch(self, indices: Tensor) -> dict[str, Tensor]:
+    def batch(self, indices: Tensor | Sequence[int]) -> dict[str, Tensor]:
         """Return many samples at once, in the form `mtlkit.data.collate` gives, without a loop in Python."""
+        indices = torch.as_tensor(indices)
         return {
             "image": self.images[to_device(indices, self.images.device)].float().div_(255),
             "label": self.labels[indices],

@@ -72,8 +72,9 @@ class _OneNumberPerTask(Weighting):
         self.optimizer = torch.optim.Adam([torch.empty(0)], lr, weight_decay=weight_decay)
         self._kept_for: Tensor | None = None
 
-    def of(self, tasks: Sequence[str], like: Tensor) -> Tensor:
+    def of(self, tasks: Sequence[str], like: Tensor | None = None) -> Tensor:
         """Return the numbers `[K]` of `tasks`, of the type of `like` and where it is; a new task's is `start`."""
+        like = torch.empty(0, dtype=torch.double) if like is None else like
         if any(number.device != like.device for number in self.numbers.values()):  # loaded from a file
             for number in self.numbers.values():
                 number.data = number.data.to(like.device)
@@ -110,7 +111,7 @@ class _OneNumberPerTask(Weighting):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over numbers and Adam."""
         numbers = state["numbers"]
-        self.of(list(numbers), torch.empty(0))
+        self.of(list(numbers))
         for task, number in numbers.items():
             self.numbers[task].data.copy_(number)
         self.optimizer.load_state_dict(state["optimizer"])
