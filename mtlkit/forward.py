@@ -43,7 +43,7 @@ class Forward:
         self.model, self.tasks, self.group = model, tasks, group
         self.low_precision, self.scale, self.accumulate, self.wrap = low_precision, scale, accumulate, wrap
         self.network: nn.Module = model
-        self.sharded = is_sharded(model)
+        self.sharded, self.compiled = is_sharded(model), model.encoder._compiled_call_impl is not None
         self.parameters = list(model.parameters())
         self.device = self.parameters[0].device
         self.complete = False  # whether all tasks take part in this step
@@ -92,7 +92,8 @@ class Forward:
         x = piece[self.model.reads]
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        torch.compiler.cudagraph_mark_step_begin()
+        if self.compiled:
+            torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast(self.device.type, self.low_precision) if self.low_precision else nullcontext():
             outputs = self.network(x, list(shares))
             losses = {task.name: task.loss(outputs[task.name], piece) for task in self.tasks if task.name in shares}
@@ -105,15 +106,15 @@ class Forward:
         wait = isinstance(network, DistributedDataParallel) and not (last and self.complete)
         with network.no_sync() if wait else nullcontext():  # type: ignore[operator]
             yield
-        if not last:
+        if not last and self.compiled:
             for parameter in self.parameters:  # a CUDA graph writes the next part's gradient to the same place
-                if parameter.grad is not None and parameter.is_cuda:
+                if parameter.grad is not None:
                     parameter.grad = parameter.grad.clone()
 
-    def find_culprit(self, parts: Parts) -> None:
+    def find_culprit(self, batch: Batch) -> None:
         """Raise an error that names the task whose gradient is NaN or infinite though its loss is not."""
         parameters = [p for p in self.parameters if p.requires_grad]
-        for losses in parts:
+        for losses in self(batch):  # anew: the graph is gone
             for name, loss in losses.items():
                 gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
                 total = torch.stack([gradient.sum() for gradient in gradients if gradient is not None]).sum()

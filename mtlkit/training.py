@@ -150,7 +150,7 @@ def train(
                         losses = Parts.of(parts.losses(0))
                         measured = conflict(jacobian(losses, model, group))
                     look = device.type == "cpu" or step % 50 == 49  # on a GPU, looking means waiting
-                    fine = _gradient(weighting, losses, forward, group, clip, look)
+                    fine = _gradient(weighting, losses, forward, batch, clip, look)
                     known = losses.known
                     if fine:
                         optimizer.step()
@@ -173,19 +173,17 @@ def train(
             scale.remove()
 
 
-def _gradient(weighting: Weighting, losses: Parts, forward: Forward, group: Group, clip: float, look: bool) -> bool:
+def _gradient(weighting: Weighting, losses: Parts, forward: Forward, batch: Batch, clip: float, look: bool) -> bool:
     """Leave the gradient of one step, clipped, in `.grad`; return whether it is finite. It must be, but in float16."""
     scale = forward.scale
     try:
-        weighting.backward(losses, forward.model, replace(group, averages=forward.averages))
+        weighting.backward(losses, forward.model, replace(forward.group, averages=forward.averages))
         norm = nn.utils.clip_grad_norm_(forward.parameters, clip)
-        if look or scale:
-            if norm.device.type != "cpu":  # there it was looked at before
-                check_finite("loss", losses.tasks, losses.known)
-            if not norm.isfinite():
-                if scale is None:
-                    forward.find_culprit(losses)
-                raise NotFiniteError("the weighted gradient is NaN or infinite: lower the loss weights")
+        if (look or scale) and not norm.isfinite():
+            check_finite("loss", losses.tasks, losses.known)
+            if scale is None:
+                forward.find_culprit(batch)
+            raise NotFiniteError("the weighted gradient is NaN or infinite: lower the loss weights")
     except NotFiniteError:
         if scale is None or scale.scale < 1 or not losses.known.isfinite().all():
             raise

@@ -93,6 +93,23 @@ def test_a_nan_loss_names_the_task_and_a_task_without_head_is_named(scenes):
         next(train(case.model, [other], case.loader, steps=1, device="cpu"))
 
 
+@pytest.mark.parametrize("options", [{}, {"cosine_every": 1}, {"accumulate": 2}], ids=str)
+def test_a_nan_gradient_names_the_task_whose_loss_is_fine(scenes, options):
+    class Poisoned(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * float("nan")
+
+    case = Case(RECIPE, None, scenes)
+    bad = Task("classify", lambda logits, _: Poisoned.apply(logits).square().mean(), None, "accuracy")
+    with pytest.raises(TrainingError, match=r"gradient of the task 'classify' is nan.*at step 1"):
+        next(train(case.model, [bad, case.tasks[1]], case.loader, steps=1, device="cpu", **options))
+
+
 def test_a_batch_without_any_label_trains_the_other_task(scenes):
     unlabelled = DigitScenes("train", 16, missing={"classify": 1.0})
     case = Case(RECIPE, None, unlabelled)
