@@ -1,7 +1,7 @@
 """Encoders, heads, and the model in which several heads share one encoder."""
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -46,6 +46,18 @@ class SharedEncoderModel(nn.Module):
     def task_parameters(self, name: str) -> Iterator[nn.Parameter]:
         """Yield W_i, the parameters that only the task `name` trains."""
         return self.heads[name].parameters()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Switch a model to evaluation, without gradients, and back to what it was, whatever happens."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
 
 
 class Normalize(nn.Module):

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from mtlkit.data import collate
 from mtlkit.landscape import Landscape
 from mtlkit.metrics import find_objects
+from mtlkit.model import evaluating
 from mtlkit.records import Record
 
 # Okabe, Ito: eight colours that people with any colour vision tell apart
@@ -311,7 +311,6 @@ def draw_losses(axes: Axes, records: Sequence[Record]) -> None:
     axes.legend()
 
 
-@torch.no_grad()
 def draw_predictions(
     tiles: Sequence[Axes],
     model: nn.Module,
@@ -322,9 +321,8 @@ def draw_predictions(
 ) -> tuple[int, int]:
     """Draw images with true and predicted boxes, one a tile; return the numbers of predicted and true boxes."""
     batch = collate([dataset[index] for index in indices])
-    training = model.training
-    output = model.eval()(batch["image"].to(next(model.parameters()).device))
-    model.train(training)
+    with evaluating(model):
+        output = model(batch["image"].to(next(model.parameters()).device))
     guesses = output["classify"].argmax(1).tolist()
     found = find_objects(output["detect"], score_threshold=score_threshold, iou_threshold=iou_threshold)
     for k, (axes, objects) in enumerate(zip(tiles, found, strict=True)):

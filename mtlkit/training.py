@@ -12,7 +12,7 @@ from torch import nn
 
 from mtlkit.data import Batch, collate
 from mtlkit.forward import Forward, compile_model, recompute_activations
-from mtlkit.model import SharedEncoderModel
+from mtlkit.model import SharedEncoderModel, evaluating
 from mtlkit.optim import MovingAverage, MuonAdamW, one_cycle
 from mtlkit.parallel import ALONE, Group, is_sharded
 from mtlkit.precision import LossScale, pick_precision
@@ -225,21 +225,19 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     return device
 
 
-@torch.no_grad()
 def evaluate(
     model: nn.Module, tasks: Sequence[Task], dataset: Any, *, batch_size: int = 64, device: str | torch.device = "auto"
 ) -> dict[str, float]:
     """Return every score of every task on a whole data set, e.g. `{"accuracy": ..., "ap": ..., "ap50": ...}`."""
     device = pick_device(device)
     metrics = {task.name: task.metric() for task in tasks}
-    training = model.training
-    model.eval().to(device)
-    for indices in torch.arange(len(dataset)).split(batch_size):
-        batch = dataset.batch(indices) if hasattr(dataset, "batch") else collate([dataset[int(k)] for k in indices])
-        batch = {name: tensor.to(device) for name, tensor in batch.items()}
-        reads = getattr(getattr(model, "module", model), "reads", "image")
-        for name, output in model(batch[reads]).items():
-            if name in metrics:
-                metrics[name].update(output, batch)
-    model.train(training)
+    reads = getattr(getattr(model, "module", model), "reads", "image")
+    model.to(device)
+    with evaluating(model):
+        for indices in torch.arange(len(dataset)).split(batch_size):
+            batch = dataset.batch(indices) if hasattr(dataset, "batch") else collate([dataset[int(k)] for k in indices])
+            batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            for name, output in model(batch[reads]).items():
+                if name in metrics:
+                    metrics[name].update(output, batch)
     return {name: score for metric in metrics.values() for name, score in metric.compute().items()}

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from mtlkit.data import Batch
 from mtlkit.data.text import LENGTH, TASKS, VOCABULARY
-from mtlkit.model import Blocks, SharedEncoderModel
+from mtlkit.model import Blocks, SharedEncoderModel, evaluating
 from mtlkit.precision import at_least_float32
 from mtlkit.tasks import Task
 
@@ -192,13 +192,10 @@ def flops_of(
     return 3 * a_token * length * batch_size
 
 
-@torch.no_grad()
 def write_on(model: nn.Module, prompt: Sequence[int], tokens: int, end: int | None = None) -> list[int]:
     """Return what the model writes after the tokens of `prompt`: always the most likely token, up to `end`."""
-    training = model.training
-    model.eval()
-    text = list(prompt)
-    while len(text) < len(prompt) + tokens and text[-1] != end:
-        text.append(int(model(torch.tensor([text]))["all"][0, -1].argmax()))
-    model.train(training)
+    text, device = list(prompt), next(model.parameters()).device
+    with evaluating(model):
+        while len(text) < len(prompt) + tokens and text[-1] != end:
+            text.append(int(model(torch.tensor([text], device=device))["all"][0, -1].argmax()))
     return text[len(prompt) :]

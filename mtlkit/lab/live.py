@@ -18,6 +18,7 @@ from mtlkit.lab.front import script, style
 from mtlkit.lab.records import LabRecord, Run
 from mtlkit.lab.session import TASKS, Session
 from mtlkit.metrics import find_objects
+from mtlkit.model import evaluating
 from mtlkit.weighting import METHODS
 
 SCENES = 9
@@ -160,12 +161,12 @@ class Link:
             "used": self._used,
         }
 
-    @torch.no_grad()
     def _look(self) -> bytes:
         """Return class and confidence of each scene, then scene, corners, class and confidence of each box: bytes."""
-        with self.session.lock:
-            model = self.session.case.model.eval()
-            outputs = model(self.scenes.images.float().div_(255).contiguous(memory_format=torch.channels_last))
+        with self.session.lock, evaluating(self.session.case.model):
+            outputs = self.session.case.model(
+                self.scenes.images.float().div_(255).contiguous(memory_format=torch.channels_last)
+            )
         confidence, label = outputs["classify"].softmax(1).max(1)
         rows = [torch.stack([label.float(), 255 * confidence], 1).flatten()]
         for scene, found in enumerate(find_objects(outputs["detect"], score_threshold=0.3, iou_threshold=0.4, most=8)):
