@@ -19,6 +19,7 @@ from mtlkit.losses import classification_loss
 from mtlkit.metrics import Accuracy, delta_m
 from mtlkit.model import ClassificationHead, ConvEncoder, DetectionHead, SharedEncoderModel
 from mtlkit.tasks import Task, classification_and_detection
+from mtlkit.threads import one_thread
 from mtlkit.training import evaluate, train
 from mtlkit.weighting import DWA, METHODS, EqualWeights, StaticWeights, Uncertainty, Weighting
 
@@ -118,16 +119,12 @@ def run(problem: Problem, setting: str, weighting: Weighting, seed: int, only: s
         if task not in tasks:
             del model.heads[task.name]
     loader = Loader(problem.data("train"), problem.batch_size, seed)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         started = time.process_time()
         for _ in train(model, tasks, loader, weighting, steps=problem.steps, device="cpu"):
             pass
         seconds = time.process_time() - started
         found = {split: evaluate(model, tasks, problem.data(split), device="cpu") for split in ("val", "test")}
-    finally:
-        torch.set_num_threads(threads)
     val, test = ((s.get(problem.scores[0], math.nan), s.get(problem.scores[1], math.nan)) for s in found.values())
     return Outcome(problem.name, setting, seed, val, test, seconds)
 
@@ -167,20 +164,29 @@ def weighting(names: Sequence[str] = (), seeds: int = 10, folder: Path = RESULTS
 
 
 def _append(file: Path, outcome: Outcome, problem: Problem) -> None:
+    columns = [
+        "setting",
+        "seed",
+        *(f"{split}_{score}" for split in ("val", "test") for score in problem.scores),
+        "seconds",
+    ]
+    numbers = [f"{value:.4f}" for value in (*outcome.val, *outcome.test)]
+    row = [outcome.setting, outcome.seed, *numbers, f"{outcome.seconds:.2f}"]
+    budget = f"{problem.steps} steps of {problem.batch_size}"
+    append_row(file, f"weighting --problem {problem.name}", budget, columns, row)
+
+
+def append_row(file: Path, command: str, budget: str, columns: Sequence[str], row: Sequence[Any]) -> None:
+    """Add a row to a table of results; a new one begins with the command that makes it, versions and budget."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        a, b = problem.scores
         file.write_text(
-            f"# mtlkit experiments weighting --problem {problem.name}\n"
+            f"# mtlkit experiments {command}\n"
             f"# mtlkit {__version__}, torch {torch.__version__}, Python {platform.python_version()}; "
-            f"{problem.steps} steps of {problem.batch_size}; seconds are those of one core\n"
-            f"setting,seed,val_{a},val_{b},test_{a},test_{b},seconds\n"
+            f"{budget}; seconds are those of one core\n{','.join(columns)}\n"
         )
-    numbers = [f"{value:.4f}" for value in (*outcome.val, *outcome.test)]
     with file.open("a", newline="") as table:
-        csv.writer(table, lineterminator="\n").writerow(
-            [outcome.setting, outcome.seed, *numbers, f"{outcome.seconds:.2f}"]
-        )
+        csv.writer(table, lineterminator="\n").writerow(row)
 
 
 def read(file: Path) -> list[Outcome]:

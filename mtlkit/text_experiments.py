@@ -1,7 +1,6 @@
 """Experiments with the small language model: `mtlkit experiments text` keeps them in `data/results/text.csv`."""
 
 import csv
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from typing import Any
 
 import torch
 
-from mtlkit import __version__
 from mtlkit.data import Loader
 from mtlkit.data.text import SIZES, TASKS, TextTasks
-from mtlkit.experiments import RESULTS
+from mtlkit.experiments import RESULTS, append_row
 from mtlkit.model import SharedEncoderModel
+from mtlkit.threads import one_thread
 from mtlkit.training import evaluate, train
 from mtlkit.transformer import add_adapters, mixed_task, text_model, text_tasks
 
@@ -24,6 +23,7 @@ FILE = RESULTS / "text.csv"
 STEPS, BATCH, RATE = 1500, 32, 3e-3
 OLD, NEW = ("english", "reverse", "sort"), ("add", "count")
 WIDTHS = (16, 24, 32, 48, 64, 96)
+SCORES = (*TASKS, *(f"{task}_loss" for task in TASKS))
 TEMPERATURES = (1.0, 2.0, 5.0, float("inf"))
 
 
@@ -113,34 +113,20 @@ def text(seeds: int = 5, file: Path = FILE) -> Iterator[TextOutcome]:
 
 
 def _run(setting: str, seed: int, run: Callable[[int], tuple[SharedEncoderModel, int]]) -> TextOutcome:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread(), torch.random.fork_rng():
+        torch.manual_seed(seed)
         started = time.process_time()
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            model, trained = run(seed)
+        model, trained = run(seed)
         seconds = time.process_time() - started
         parameters = sum(p.numel() for p in model.parameters())
         return TextOutcome(setting, seed, parameters, trained, scores(model), seconds)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _append(file: Path, outcome: TextOutcome) -> None:
-    columns = [*TASKS, *(f"{task}_loss" for task in TASKS)]
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(
-            "# mtlkit experiments text\n"
-            f"# mtlkit {__version__}, torch {torch.__version__}, Python {platform.python_version()}; "
-            f"{STEPS} steps of {BATCH}; validation samples; seconds are those of one core\n"
-            f"setting,seed,parameters,trained,{','.join(columns)},seconds\n"
-        )
-    numbers = [f"{outcome.scores[column]:.4f}" for column in columns]
+    numbers = [f"{outcome.scores[name]:.4f}" for name in SCORES]
     row = [outcome.setting, outcome.seed, outcome.parameters, outcome.trained, *numbers, f"{outcome.seconds:.1f}"]
-    with file.open("a", newline="") as table:
-        csv.writer(table, lineterminator="\n").writerow(row)
+    columns = ["setting", "seed", "parameters", "trained", *SCORES, "seconds"]
+    append_row(file, "text", f"{STEPS} steps of {BATCH}; validation samples", columns, row)
 
 
 def read(file: Path = FILE) -> list[TextOutcome]:
@@ -153,7 +139,7 @@ def read(file: Path = FILE) -> list[TextOutcome]:
                 int(row["seed"]),
                 int(row["parameters"]),
                 int(row["trained"]),
-                {name: float(row[name]) for task in TASKS for name in (task, f"{task}_loss")},
+                {name: float(row[name]) for name in SCORES},
                 float(row["seconds"]),
             )
             for row in rows

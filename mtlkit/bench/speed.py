@@ -6,9 +6,8 @@ import sys
 import time
 from typing import Any
 
-import torch
-
 from mtlkit.data import DigitScenes
+from mtlkit.threads import one_thread
 
 
 def import_time(rounds: int = 7) -> dict[str, Any]:
@@ -27,13 +26,11 @@ def import_time(rounds: int = 7) -> dict[str, Any]:
 
 def scenes_per_second(rounds: int = 5, n: int = 2048) -> dict[str, Any]:
     """Measure how many scenes one core makes in a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    DigitScenes("train", n)
     rates = []
-    for _ in range(rounds):
-        started = time.perf_counter()
+    with one_thread():
         DigitScenes("train", n)
-        rates.append(n / (time.perf_counter() - started))
-    torch.set_num_threads(threads)
+        for _ in range(rounds):
+            started = time.perf_counter()
+            DigitScenes("train", n)
+            rates.append(n / (time.perf_counter() - started))
     return {"scenes_per_second": statistics.median(rates), "of": n}

@@ -18,6 +18,7 @@ from mtlkit.lab.records import LabRecord, Run, load_runs, save_runs
 from mtlkit.parallel import ALONE, Group
 from mtlkit.recipe import Case, Recipe
 from mtlkit.records import Record
+from mtlkit.threads import one_thread
 from mtlkit.training import TrainingError, train
 from mtlkit.weighting import METHODS, StaticWeights, Weighting
 from mtlkit.weighting.base import Losses, Parts
@@ -282,15 +283,10 @@ class Session:
                 e.g. `{0: {"classify": 0.1}, 100: {"classify": 1.0, "method": "PCGrad"}}`.
         """
         self.pause()
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with self.lock:
-                self._script |= {self.steps_done + k: changes for k, changes in (schedule or {}).items() if k < steps}
-                for _ in range(steps):
-                    self.advance()
-        finally:
-            torch.set_num_threads(threads)
+        with one_thread(), self.lock:
+            self._script |= {self.steps_done + k: changes for k, changes in (schedule or {}).items() if k < steps}
+            for _ in range(steps):
+                self.advance()
 
     def change(self, changes: Mapping[str, Any]) -> None:
         """Set several things at once: task → weight, or "rate", "method", "data"."""
