@@ -113,6 +113,8 @@ def memory(options: argparse.Namespace) -> int:
     case = Case(replace(recipe, scenes=recipe.batch_size))
     how = {"accumulate": options.accumulate, "recompute": options.recompute}
     found = predict_memory(case.model, case.tasks, next(case.loader), lambda: case.weighting, **how)
+    found["average"] = found["parameters"]  # the command trains with one
+    found["peak"] = found.pop("peak") + found["average"]
     _report({f"{name}_mb": round(size / 1e6, 2) for name, size in found.items()}, options.json)
     return 0
 

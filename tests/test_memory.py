@@ -1,8 +1,11 @@
 """The predicted peak against the allocator's own count, and what the watch sees."""
 
+import json
+
 import pytest
 import torch
 
+from mtlkit.cli import main
 from mtlkit.data import DigitScenes
 from mtlkit.data.text import TextTasks
 from mtlkit.memory import _Watch, measure_memory, predict_memory
@@ -45,6 +48,15 @@ def test_the_prediction_for_text_is_within_15_percent(width, texts, options):
 
 def adamw(model):
     return torch.optim.AdamW(model.parameters(), fused=next(model.parameters()).device.type != "meta")
+
+
+def test_the_command_counts_the_moving_average_that_training_keeps(capsys):
+    assert main(["memory", "--batch-size", "8", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    case = Case(Recipe(batch_size=8), None, DigitScenes("train", 8))
+    alone = predict_memory(case.model, case.tasks, next(case.loader))
+    assert told["average_mb"] == told["parameters_mb"] > 0
+    assert told["peak_mb"] == pytest.approx(alone["peak"] / 1e6 + told["average_mb"], abs=0.02)
 
 
 def test_what_is_lowered_is_lowered():
