@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mtlkit import __version__
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="go on with the run in --out; its data and model are kept")
     train.add_argument("--picture", type=Path, help="draw test images with boxes and the loss curves into this file")
     _add_run_options(train)
-    train.set_defaults(run=_train)
+    train.set_defaults(run=_command("train"))
 
     memory = commands.add_parser(
         "memory", help="predict the memory that training takes, on any device, without training"
@@ -66,13 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_data_options(memory, "scenes")
     _add_recipe_options(memory)
     memory.add_argument("--json", action="store_true", help="print one JSON object")
-    memory.set_defaults(run=_memory)
+    memory.set_defaults(run=_command("memory"))
 
     evaluate = commands.add_parser("evaluate", help="score a checkpoint on test data")
     evaluate.add_argument("checkpoint", type=Path)
     _add_data_options(evaluate, None)
     _add_run_options(evaluate)
-    evaluate.set_defaults(run=_evaluate)
+    evaluate.set_defaults(run=_command("evaluate"))
 
     data = commands.add_parser("data", help="list, download or export data sets").add_subparsers(
         required=True, metavar="ACTION"
@@ -151,22 +151,15 @@ def _weights(text: str) -> dict[str, float]:
         raise argparse.ArgumentTypeError(f"expected task=weight,task=weight, got {text!r}") from None
 
 
-def _train(options: argparse.Namespace) -> int:
-    from mtlkit import commands
+def _command(name: str) -> Callable[[argparse.Namespace], int]:
+    """Return a command of `mtlkit.commands`, imported when it is run: torch takes seconds."""
 
-    return commands.train(options)
+    def run(options: argparse.Namespace) -> int:
+        from mtlkit import commands
 
+        return getattr(commands, name)(options)
 
-def _memory(options: argparse.Namespace) -> int:
-    from mtlkit import commands
-
-    return commands.memory(options)
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    from mtlkit import commands
-
-    return commands.evaluate(options)
+    return run
 
 
 def _data_list(_: argparse.Namespace) -> int:

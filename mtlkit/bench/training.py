@@ -3,7 +3,6 @@
 import json
 import random
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mtlkit.bench.picture import step_costs
 from mtlkit.bench.quality import fcos, ssdlite, torchvision_step
-from mtlkit.bench.weighting import keep_freed_memory
+from mtlkit.bench.weighting import keep_freed_memory, seconds_of, torchjd_passes
 from mtlkit.data import Batch, DigitScenes, Loader
 from mtlkit.losses import classification_loss
 from mtlkit.memory import measure_memory, predict_memory
@@ -77,7 +76,7 @@ def loops(rounds: int = 15, steps: int = 8) -> dict[str, float]:
     for turn in range(rounds + 1):
         for name, (ours, theirs) in pairs.items():
             order = (ours, theirs) if turn % 2 else (theirs, ours)
-            seconds = {step: _seconds(step, steps) for step in order}
+            seconds = {step: seconds_of(step, steps) for step in order}
             if turn:  # the first round warms up
                 ratios[name].append(seconds[theirs] / seconds[ours])
     for name, values in ratios.items():
@@ -161,40 +160,30 @@ def _pcgrad_backward(model: SharedEncoderModel, losses: Tensor) -> None:
 
 
 def _torchjd(case: Case, method: str) -> Step | None:
-    try:
-        from torchjd import aggregation
-        from torchjd.autojac import jac_to_grad, mtl_backward
-    except ImportError:
-        print("torchjd is not installed: its loop is left out (pip install 'torchjd[full]')")
-        return None
-    aggregator = getattr(aggregation, method)()
     model, optimizer, loader = case.model, case.optimizer, case.loader
     model.train().to(memory_format=torch.channels_last)
 
-    def step() -> None:
+    def losses() -> dict[str, Tensor]:
         batch = next(loader)
         optimizer.zero_grad()
         outputs = model(batch["image"].contiguous(memory_format=torch.channels_last))
-        assert model.features is not None
-        mtl_backward([task.loss(outputs[task.name], batch) for task in case.tasks], features=model.features)
-        jac_to_grad(model.shared_parameters(), aggregator)
+        return {task.name: task.loss(outputs[task.name], batch) for task in case.tasks}
+
+    backward = torchjd_passes(len(case.tasks), model, losses).get(f"torchjd {method}")
+
+    def step() -> None:
+        assert backward is not None
+        backward()
         nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimizer.step()
 
-    return step
+    return None if backward is None else step
 
 
 def _torchvision(model: nn.Module, scenes: DigitScenes) -> Step:
     optimizer, loader = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9), Loader(scenes, 32)
     model.train().to(memory_format=torch.channels_last)
     return lambda: torchvision_step(model, optimizer, next(loader))
-
-
-def _seconds(step: Step, steps: int) -> float:
-    started = time.perf_counter()
-    for _ in range(steps):
-        step()
-    return (time.perf_counter() - started) / steps
 
 
 # cost
@@ -208,9 +197,9 @@ def best_rate(size: int = 1536, rounds: int = 7) -> float:
     image, kernel = torch.rand(32, 64, 64, 64).contiguous(memory_format=torch.channels_last), torch.rand(64, 64, 3, 3)
     kernel = kernel.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        product = 2 * size**3 / min(_seconds(lambda: a @ b, 2) for _ in range(rounds))
+        product = 2 * size**3 / min(seconds_of(lambda: a @ b, 2) for _ in range(rounds))
         operations = 2 * image.numel() * 64 * 9
-        convolution = operations / min(_seconds(lambda: conv2d(image, kernel, padding=1), 2) for _ in range(rounds))
+        convolution = operations / min(seconds_of(lambda: conv2d(image, kernel, padding=1), 2) for _ in range(rounds))
     return max(product, convolution)
 
 
@@ -242,7 +231,7 @@ def costs(rate: float, rounds: int = 7, steps: int = 4) -> dict[str, dict[str, l
         flops[key] = counter.get_total_flops()
     for _ in range(rounds):
         for key, records in grid.items():
-            seconds[key].append(_seconds(partial(next, records), steps))
+            seconds[key].append(seconds_of(partial(next, records), steps))
     found: dict[str, dict[str, list[list[float]]]] = {}
     for (what, name, value), times in seconds.items():
         row = [value, 1e3 * statistics.median(times), 1e3 * flops[what, name, value] / rate]

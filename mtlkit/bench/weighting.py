@@ -69,7 +69,9 @@ def _weighting(K: int, rounds: int, steps: int, batch_size: int) -> dict[str, fl
         "UPGrad at features": UPGrad(at="features"),
     }
     contestants: dict[str, Callable[[], None]] = {"floor": floor}
-    contestants |= {name: ours(method) for name, method in (methods | features).items()} | _torchjd(K, model, losses)
+    contestants |= {name: ours(method) for name, method in (methods | features).items()} | torchjd_passes(
+        K, model, losses
+    )
     plain = ours(EqualWeights())
 
     def goes_back_k_times(name: str) -> bool:
@@ -79,7 +81,7 @@ def _weighting(K: int, rounds: int, steps: int, batch_size: int) -> dict[str, fl
     ratios: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(rounds + 1):
         for name, step in contestants.items():  # each right after what it is held against
-            base, mine = _seconds(floor if goes_back_k_times(name) else plain, steps), _seconds(step, steps)
+            base, mine = seconds_of(floor if goes_back_k_times(name) else plain, steps), seconds_of(step, steps)
             if turn:  # the first round warms up
                 ratios[name].append(mine / base)
     medians = {name: statistics.median(values) for name, values in ratios.items()}
@@ -88,9 +90,10 @@ def _weighting(K: int, rounds: int, steps: int, batch_size: int) -> dict[str, fl
     return medians
 
 
-def _torchjd(
+def torchjd_passes(
     K: int, model: SharedEncoderModel, losses: Callable[[], dict[str, Tensor]]
 ) -> dict[str, Callable[[], None]]:
+    """Return "torchjd METHOD" → the forward pass of `losses` and TorchJD's method; nothing where it is absent."""
     try:
         from torchjd import aggregation
         from torchjd.autojac import jac_to_grad, mtl_backward
@@ -119,7 +122,8 @@ def _torchjd(
     return {f"torchjd {name}": partial(step, aggregator) for name, aggregator in aggregators.items()}
 
 
-def _seconds(step: Callable[[], None], steps: int) -> float:
+def seconds_of(step: Callable[[], Any], steps: int) -> float:
+    """Return how long a step takes, the mean of so many."""
     started = time.perf_counter()
     for _ in range(steps):
         step()
