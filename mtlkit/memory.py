@@ -49,17 +49,16 @@ def predict_memory(
         the bytes of the "parameters" (and buffers), of the "gradients", of the "optimizer" state, and the "peak" of all
         tensors together, the batch included. What a library takes for itself while it computes is not in it.
     """
-    model = copy.deepcopy(model).to("meta")
+    model = _copy(model, torch.device("meta"))
     made, method = optimizer(model), weighting()
     watch = _Watch(model.state_dict().values())
     with watch, _fused_attention():
         _two_steps(model, tasks, batch, method, made, device="meta", **options)
-    own = _bytes(model.state_dict())
     return {
-        "parameters": own,
+        "parameters": _bytes(model.state_dict()),
         "gradients": sum(p.grad.nbytes for p in model.parameters() if p.grad is not None),
         "optimizer": _bytes(made.state_dict()),
-        "peak": own + watch.peak,
+        "peak": watch.peak,
     }
 
 
@@ -77,7 +76,7 @@ def measure_memory(
     The model counts in full, whatever else is in memory does not. Arguments as in `predict_memory`.
     """
     device = pick_device(device)
-    model = copy.deepcopy(model).to(device)
+    model = _copy(model, device)
     made, method = optimizer(model), weighting()
     own = _bytes(model.state_dict())
     if device.type == "cuda":
@@ -95,6 +94,11 @@ def measure_memory(
     changes = [event["args"] for event in sorted(events, key=lambda e: e.get("ts", 0)) if event["name"] == "[memory]"]
     start = changes[0]["Total Allocated"] - changes[0]["Bytes"]
     return own + max(change["Total Allocated"] for change in changes) - start
+
+
+def _copy(model: SharedEncoderModel, device: torch.device) -> SharedEncoderModel:
+    """Return a copy whose parameters lie where and as training wants them: it will not allocate them anew."""
+    return copy.deepcopy(model).to(device).to(memory_format=torch.channels_last)
 
 
 def _two_steps(
@@ -130,13 +134,15 @@ class _Watch(TorchDispatchMode):
     """Adds up the memory of the tensors that operations make, from when they are made until the last one is gone.
 
     Args:
-        known: tensors that were there before; what is a view of them takes nothing.
+        known: tensors that are there already, and count.
     """
 
     def __init__(self, known: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.now = self.peak = 0
-        self._alive: dict[int, Any] = {tensor.untyped_storage()._cdata: None for tensor in known}
+        self._alive: dict[int, weakref.ref[Any]] = {}
+        for tensor in known:
+            self._watch(tensor.untyped_storage())
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

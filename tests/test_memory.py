@@ -71,6 +71,14 @@ def test_what_is_lowered_is_lowered():
     assert peak() < peak("UPGrad")
 
 
+def test_the_prediction_is_the_same_every_time():
+    """Addresses of what is gone are used again; nothing may depend on them."""
+    case = Case(Recipe(batch_size=16), None, DigitScenes("train", 16))
+    batch = next(case.loader)
+    told = {predict_memory(case.model, case.tasks, batch, METHODS["UPGrad"])["peak"] for _ in range(8)}
+    assert len(told) == 1
+
+
 def test_the_watch_counts_tensors_while_they_live():
     with _Watch() as watch:
         a = torch.zeros(1000, device="meta")
