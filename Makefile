@@ -17,7 +17,7 @@ test: $(READY)
 	$(BIN)/python -m pytest --nbval --nbval-cell-timeout=300 -p tests.nbval_plugin notebooks
 
 demo: $(READY)
-	$(BIN)/mtlkit train --data scenes --seconds 60 --picture figures/demo.png
+	$(BIN)/mtlkit train --case scenes --seconds 60 --picture figures/demo.png
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -25,7 +25,7 @@ check: $(READY)
 	$(BIN)/mypy
 
 notebooks: $(READY)
-	$(BIN)/python -m mtlkit.notebooks notebooks/*.ipynb
+	$(BIN)/python -m mtlkit.upkeep.notebooks notebooks/*.ipynb
 
 figures: $(READY)
 	$(BIN)/mtlkit figures

@@ -13,10 +13,9 @@ from mtlkit.bench import NAMES as BENCHES
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status: 0, 1 for an error said in words, 2 for wrong usage, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)
-    from mtlkit.checkpoints import CheckpointError
     from mtlkit.data import DataError, DownloadError
-    from mtlkit.parallel import ParallelError
-    from mtlkit.training import TrainingError
+    from mtlkit.machine import ParallelError
+    from mtlkit.training import CheckpointError, TrainingError
 
     try:
         return options.run(options)
@@ -33,17 +32,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mtlkit {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    train = commands.add_parser("train", help="train classification + detection and print the scores")
-    _add_data_options(train, "scenes")
+    train = commands.add_parser("train", help="train a case and print the scores")
+    _add_case_options(train, "scenes")
     train.add_argument("--seconds", type=_positive, help="train for so many seconds (default: 60)")
     train.add_argument("--epochs", type=_positive, help="train for so many passes over the data")
     train.add_argument("--steps", type=int, help="train for so many steps")
     train.add_argument(
         "--weights",
         type=_weights,
-        help="loss weights, e.g. classify=1,detect=1 (default: 1, but classify=0.2 on scenes)",
+        help="loss weights, e.g. classify=1,detect=1 (default: the case's own)",
     )
-    _add_recipe_options(train)
+    _add_setup_options(train)
     train.add_argument("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
     train.add_argument(
         "--compile", nargs="?", const="default", help="mode of torch.compile; reduce-overhead: CUDA graphs"
@@ -63,14 +62,15 @@ def _parser() -> argparse.ArgumentParser:
     memory = commands.add_parser(
         "memory", help="predict the memory that training takes, on any device, without training"
     )
-    _add_data_options(memory, "scenes")
-    _add_recipe_options(memory)
+    _add_case_options(memory, "scenes")
+    _add_setup_options(memory)
+    memory.set_defaults(weights=None)
     memory.add_argument("--json", action="store_true", help="print one JSON object")
     memory.set_defaults(run=_command("memory"))
 
     evaluate = commands.add_parser("evaluate", help="score a checkpoint on test data")
     evaluate.add_argument("checkpoint", type=Path)
-    _add_data_options(evaluate, None)
+    _add_case_options(evaluate, None)
     _add_run_options(evaluate)
     evaluate.set_defaults(run=_command("evaluate"))
 
@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure, side by side in one run")
     bench.add_argument("what", choices=BENCHES)
     bench.add_argument("--seconds", type=_positive, default=60.0, help="budget of each contestant; length of the soak")
+    bench.add_argument("--case", default="scenes", help="what quality, sharing, training, live and soak train")
     bench.add_argument("--photos", type=Path, help="folder with oxford-iiit-pet/ and bccd/, for 'photos'")
     bench.add_argument("--figures", type=Path, help="folder for numbers and picture of 'training', e.g. figures")
     bench.add_argument("--json", action="store_true", help="the last line is one JSON object (it always is)")
@@ -102,7 +103,10 @@ def _parser() -> argparse.ArgumentParser:
 
     experiments = commands.add_parser("experiments", help="run an experiment over many seeds into data/results/")
     experiments.add_argument("what", choices=("weighting", "text"))
-    experiments.add_argument("--problem", choices=("multimnist", "scenes"), action="append", help="for weighting")
+    experiments.add_argument(
+        "--case", "--problem", action="append", help="for weighting: any case (default: multimnist and scenes)"
+    )
+    experiments.add_argument("--workers", type=int, default=-1, help="runs side by side (default: one a core)")
     experiments.add_argument("--seeds", type=int, help="number of seeds (default: 10, for text 5)")
     experiments.set_defaults(run=_experiments)
 
@@ -115,18 +119,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_data_options(parser: argparse.ArgumentParser, default: str | None) -> None:
-    parser.add_argument("--data", default=default, help="scenes, pets, pets:FOLDER, voc:FOLDER or coco:FOLDER")
-    parser.add_argument("--scene-class", choices=("texture", "count", "random"), help="what a scene's label says")
-    parser.add_argument("--image-class", help="for voc and coco: largest or contains:NAME")
-    parser.add_argument("--repair", action="store_true", default=None, help="cut or leave out wrong boxes")
+def _add_case_options(parser: argparse.ArgumentParser, default: str | None) -> None:
+    parser.add_argument(
+        "--case",
+        "--data",
+        default=default,
+        help="scenes, multimnist, text, pets, pets:FOLDER, voc:FOLDER, coco:FOLDER, or your own: my_module:CASE",
+    )
+    parser.add_argument(
+        "--knob", type=_knob, action="append", metavar="NAME=VALUE", help="set a knob of the case; may be repeated"
+    )
+    parser.add_argument("--scene-class", help="knob of scenes, what a scene's label says: texture, count or random")
+    parser.add_argument("--image-class", help="knob of voc and coco: largest or contains:NAME")
+    parser.add_argument("--repair", action="store_true", default=None, help="knob of photographs: mend wrong boxes")
+    parser.add_argument("--encoder", help="knob of images: conv or resnet18")
+    parser.add_argument("--scenes", type=int, help="knob of scenes: number of training scenes")
+    parser.add_argument("--size", type=int, help="knob of images: side in pixels")
 
 
-def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--encoder", choices=("conv", "resnet18"), help="default: conv; resnet18 for pets")
-    parser.add_argument("--scenes", type=int, help="number of training scenes (default: 20000)")
-    parser.add_argument("--size", type=int, help="side of the images in pixels")
-    parser.add_argument("--batch-size", type=int, help="images in a batch")
+def _add_setup_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch-size", type=int, help="samples in a batch (default: the case's own)")
     parser.add_argument("--seed", type=int, help="of data, initialisation and order")
     parser.add_argument("--method", help="weighting method, a name in mtlkit.weighting (default: StaticWeights)")
     parser.add_argument("--accumulate", type=int, default=1, help="go through each batch in so many parts: less memory")
@@ -142,6 +154,13 @@ def _positive(text: str) -> float:
     if not 0 < float(text) < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
     return float(text)
+
+
+def _knob(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    return name.replace("-", "_"), value
 
 
 def _weights(text: str) -> dict[str, float]:
@@ -163,12 +182,16 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _data_list(_: argparse.Namespace) -> int:
+    from mtlkit.cases import CASES
     from mtlkit.data.download import SOURCES, data_folder
 
-    print("scenes   DigitScenes: made in memory from packaged MNIST digits; no download")
+    print("cases (mtlkit train --case NAME):")
+    for case in CASES.values():
+        print(f"  {case.name:<11}{case.about}")
+    print("downloads (mtlkit data get NAME):")
     for name, source in SOURCES.items():
         here = " (here)" if (data_folder() / source.folder).is_dir() else ""
-        print(f"{name:<8} {source.about}{here}")
+        print(f"  {name:<11}{source.about}{here}")
     return 0
 
 
@@ -177,7 +200,7 @@ def _data_get(options: argparse.Namespace) -> int:
 
     folder = get(options.name, options.folder)
     data = "pets" if options.name == "pets" else f"voc:{next(folder.rglob('Annotations')).parent}"
-    print(f"ready in {folder}; train with: mtlkit train --data {data}")
+    print(f"ready in {folder}; train with: mtlkit train --case {data}")
     return 0
 
 
@@ -192,30 +215,28 @@ def _data_export(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from mtlkit import bench
 
-    print(json.dumps(bench.run(options.what, options.seconds, options.photos, options.figures)))
+    print(json.dumps(bench.run(options.what, options.seconds, options.photos, options.figures, options.case)))
     return 0
 
 
 def _experiments(options: argparse.Namespace) -> int:
-    from mtlkit import experiments, text_experiments
+    from mtlkit import experiments
 
-    if options.what == "text":
-        for run in text_experiments.text(options.seeds or 5):
-            print(f"{run.setting} seed {run.seed}: {run.scores}", flush=True)
-        return 0
-    for outcome in experiments.weighting(options.problem or (), options.seeds or 10):
-        print(f"{outcome.problem} {outcome.setting} seed {outcome.seed}: test {outcome.test}", flush=True)
+    for experiment in experiments.experiments_of(options.what, options.case):
+        for _ in experiments.run(experiment, options.seeds or experiments.SEEDS[options.what], workers=options.workers):
+            pass
+        print(f"{experiment.file()} is complete")
     return 0
 
 
 def _doctor(_: argparse.Namespace) -> int:
-    from mtlkit.doctor import examine
+    from mtlkit.upkeep.doctor import examine
 
     return 0 if examine() else 1
 
 
 def _figures(options: argparse.Namespace) -> int:
-    from mtlkit.figures import draw_all
+    from mtlkit.upkeep.figures import draw_all
 
     for file in draw_all(options.folder):
         print(f"drew {file}")

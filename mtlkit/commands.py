@@ -1,4 +1,4 @@
-"""The commands that build a model: `mtlkit train | memory | evaluate`."""
+"""The commands that build a model: `mtlkit train | memory | evaluate`. They take any case."""
 
 import argparse
 import json
@@ -8,7 +8,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +16,35 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from mtlkit import training
-from mtlkit.checkpoints import CheckpointError, load_checkpoint, read_checkpoint, save_checkpoint
+from mtlkit.cases import Case, Setup, find_case
 from mtlkit.data import DataError
-from mtlkit.memory import predict_memory
-from mtlkit.parallel import Group, joined
-from mtlkit.recipe import Case, Recipe
-from mtlkit.records import Progress, Record
-from mtlkit.tasks import classification_and_detection
-from mtlkit.training import pick_device
+from mtlkit.machine import Group, Machine, joined, pick_device
+from mtlkit.training import (
+    Checkpoint,
+    CheckpointError,
+    Progress,
+    Record,
+    load_checkpoint,
+    predict_memory,
+    read_checkpoint,
+    save_checkpoint,
+)
 
 CHECKPOINT = "checkpoint.safetensors"
+KNOBS = ("size", "encoder", "scenes", "scene_class", "image_class", "repair")  # that have an option of their own
 
 
 def train(options: argparse.Namespace) -> int:
     """Train as the options say, as one of the processes that `torchrun` started if it did; return the exit status."""
     options.device = pick_device(options.device)
     with joined(options.device, options.timeout) as group:
-        case, before, records, interrupted = _train_together(options, group)
+        setup, before, records, interrupted = _train_together(options, group)
     if group.rank == 0 and not interrupted:  # the others need not wait for the scores
-        _score(options, case, before, records)
+        _score(options, setup, before, records)
     return 130 if interrupted else 0
 
 
-def _train_together(options: argparse.Namespace, group: Group) -> tuple[Case, Progress | None, list[Record], bool]:
+def _train_together(options: argparse.Namespace, group: Group) -> tuple[Setup, Progress | None, list[Record], bool]:
     """Train as one of the processes of `group`; only the first writes and speaks.
 
     Returns:
@@ -51,57 +56,79 @@ def _train_together(options: argparse.Namespace, group: Group) -> tuple[Case, Pr
         _writable(options.picture.parent)
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) and file and file.exists():
         options.resume = True
-    recipe = _recipe(options, file)
-    case = Case(recipe, options.weights, group=group)
-    if options.device.type == "cuda" and hasattr(case.train_set, "to"):
-        case.train_set.to(options.device)
-    train_set = case.train_set
-    config = asdict(recipe) | {"classes": train_set.classes, "box_classes": train_set.box_classes}
-    parts: dict[str, Any] = {
-        name: getattr(case, name) for name in ("model", "average", "optimizer", "weighting", "loader")
-    }
-    before = None
+    setup = _resumed(options, file, group) if options.resume else _from_options(options, group)
+    if options.device.type == "cuda" and hasattr(setup.train_set, "to"):
+        setup.train_set.to(options.device)
+    before: Checkpoint | None = None
     if options.resume and file:
-        before = load_checkpoint(file, **parts)
-        case.weighting.weights.update(options.weights or {})
-    parameters = sum(p.numel() for p in case.model.parameters())
+        before = load_checkpoint(file, **setup.states)
+        setup.weighting.weights.update(options.weights or {})
     if first:
         print(
-            f"{len(train_set)} images of {recipe.size} px, {len(train_set.classes)} image classes "
-            f"({train_set.label_origin}), {len(train_set.box_classes)} box classes; {parameters:,} parameters"
+            str(setup)
             + (f"; {group.size} processes" if group.size > 1 else "")
             + (f"; going on after step {before.step}" if before else ""),
             flush=True,
         )
 
-    def save(record: Any) -> None:
+    def save(record: Record) -> None:
         if file and first:
-            save_checkpoint(file, record, config, **parts)
+            save_checkpoint(file, record, setup.config, **setup.states)
 
-    records, interrupted = _train_and_save(case, options, before, save, group)
+    records, interrupted = _train_and_save(setup, options, before, save, group)
     if first and interrupted:
         kept = f"; go on with: mtlkit train --resume --out {options.out}" if file else " (no --out: nothing was kept)"
         print(f"\nmtlkit: stopped after step {records[-1].step}{kept}", file=sys.stderr)
-    return case, before, records, interrupted
+    return setup, before, records, interrupted
 
 
-def _score(options: argparse.Namespace, case: Case, before: Progress | None, records: list[Record]) -> None:
+def _case(options: argparse.Namespace, which: str, kept: dict[str, Any] | None = None) -> Case:
+    """Return a case with its knobs as in a checkpoint, if one is given, and then as the options set them."""
+    given = dict(options.knob or [])
+    given |= {name: value for name in KNOBS if (value := getattr(options, name, None)) is not None}
+    return find_case(which, **((kept or {}) | given))
+
+
+def _from_options(options: argparse.Namespace, group: Group, train_set: Any = None) -> Setup:
+    """Make what the options ask for."""
+    return _case(options, options.case).setup(
+        seed=options.seed or 0,
+        batch_size=options.batch_size,
+        method=options.method or "StaticWeights",
+        weights=options.weights,
+        train_set=train_set,
+        group=group,
+    )
+
+
+def _resumed(options: argparse.Namespace, file: Path | None, group: Group) -> Setup:
+    """Make again what a checkpoint was trained with."""
+    if file is None:
+        raise ValueError("--resume needs --out: the folder that holds the checkpoint")
+    config = read_checkpoint(file).config
+    names = ("seed", "batch_size", "method")
+    return find_case(config["case"], **config["knobs"]).setup(**{name: config[name] for name in names}, group=group)
+
+
+def _score(options: argparse.Namespace, setup: Setup, before: Progress | None, records: list[Record]) -> None:
     """Print the scores on the test split, and draw the run if asked to."""
-    test_set = case.recipe.open("test")
-    scores = training.evaluate(case.average, case.tasks, test_set, device=options.device)
+    test_set = setup.case.open("test", setup.seed)
+    scores = training.evaluate(setup.average, setup.tasks, test_set, device=options.device)
     if options.picture:
         from mtlkit import plots
 
-        plots.run(records, case.average, test_set, scores).savefig(options.picture, dpi=100)
+        seen = setup.case.see(test_set, plots.spread(len(test_set)), setup.average)
+        plots.run(records, seen, scores).savefig(options.picture, dpi=100)
         print(f"drew {options.picture}")
     trained = records[-1].seconds - (before.seconds if before else 0)
-    report = scores | {
+    report: dict[str, Any] = scores | {
         "steps": records[-1].step,
         "seconds": round(records[-1].seconds, 2),
-        "images_per_second": round(len(records) * case.loader.batch_size / trained, 1),
-        "parameters": sum(p.numel() for p in case.model.parameters()),
-        "image_class": case.train_set.label_origin,
+        "samples_per_second": round(len(records) * setup.loader.batch_size / trained, 1),
+        "parameters": sum(p.numel() for p in setup.model.parameters()),
     }
+    if origin := getattr(setup.train_set, "label_origin", ""):
+        report["label_origin"] = origin
     if options.device.type == "cuda":
         report["peak_memory_mb"] = round(torch.cuda.max_memory_allocated(options.device) / 1e6, 1)
     _report(report, options.json)
@@ -109,36 +136,27 @@ def _score(options: argparse.Namespace, case: Case, before: Progress | None, rec
 
 def memory(options: argparse.Namespace) -> int:
     """Print the memory that training would take."""
-    recipe = _recipe(options)
-    case = Case(replace(recipe, scenes=recipe.batch_size))
+    case = _case(options, options.case)
+    few, batch_size = case.open("val"), options.batch_size or case.batch_size
+    setup = _from_options(options, Group(), few if len(few) >= batch_size else None)
     how = {"accumulate": options.accumulate, "recompute": options.recompute}
-    found = predict_memory(case.model, case.tasks, next(case.loader), lambda: case.weighting, **how)
+    batch = next(setup.loader)
+    found = predict_memory(setup.model, setup.tasks, batch, lambda: setup.weighting, setup.case.optimizer, **how)
     found["average"] = found["parameters"]  # the command trains with one
     found["peak"] = found.pop("peak") + found["average"]
     _report({f"{name}_mb": round(size / 1e6, 2) for name, size in found.items()}, options.json)
     return 0
 
 
-def _recipe(options: argparse.Namespace, file: Path | None = None) -> Any:
-    """Return the recipe that the options ask for, or that of the run which is resumed."""
-    if getattr(options, "resume", False):
-        if file is None:
-            raise ValueError("--resume needs --out: the folder that holds the checkpoint")
-        config = read_checkpoint(file).config
-        return Recipe(**{name: value for name, value in config.items() if name not in ("classes", "box_classes")})
-    names = ("size", "encoder", "batch_size", "seed", "scenes", "scene_class", "image_class", "repair", "method")
-    return Recipe.for_data(options.data, **{name: getattr(options, name) for name in names})
-
-
 def _train_and_save(
-    case: Any, options: argparse.Namespace, before: Any, save: Callable[[Any], None], group: Group
+    setup: Setup, options: argparse.Namespace, before: Any, save: Callable[[Any], None], group: Group
 ) -> tuple[list[Any], bool]:
     """Train with a progress bar; save now and then and at the end.
 
     Ctrl-C, or being told to end, stops it after the step that is under way. But `torchrun` tells a process to end when
     another one is gone: no step will be finished then.
     """
-    limits = _limits(options, case.loader.batches_per_epoch)
+    limits = _limits(options, setup)
     by_steps = "steps" in limits
     bar = tqdm(
         total=limits["steps"] if by_steps else limits["seconds"],
@@ -146,19 +164,8 @@ def _train_and_save(
         disable=True if group.rank else None,
         bar_format="{percentage:3.0f}%|{bar:30}| {n:.0f}/{total:.0f} {unit}{postfix}",
     )
-    parts = (case.model, case.tasks, case.loader, case.weighting, case.optimizer)
-    running = training.train(
-        *parts,
-        average=case.average,
-        device=options.device,
-        precision=options.precision,
-        accumulate=options.accumulate,
-        recompute=options.recompute,
-        compile=options.compile,
-        after=before,
-        group=group,
-        **limits,
-    )
+    machine = Machine(options.device, options.precision, options.accumulate, options.recompute, options.compile, group)
+    running = training.train(*setup.parts, average=setup.average, after=before, machine=machine, **limits)
     records: list[Any] = []
     saved, shown = float("-inf"), time.monotonic()  # saved after the first step too: a full disk shows at once
     interrupted: list[int] = []
@@ -196,9 +203,9 @@ def _train_and_save(
     return records, bool(interrupted)
 
 
-def _limits(options: argparse.Namespace, batches_per_epoch: int) -> dict[str, Any]:
+def _limits(options: argparse.Namespace, setup: Setup) -> dict[str, Any]:
     if options.epochs:
-        return {"steps": max(1, round(options.epochs * batches_per_epoch))}
+        return {"steps": max(1, round(options.epochs * setup.loader.batches_per_epoch))}
     return {"steps": options.steps} if options.steps else {"seconds": options.seconds or 60.0}
 
 
@@ -222,21 +229,20 @@ def _report(report: dict[str, Any], as_json: bool) -> None:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Print the scores of a checkpoint on test data."""
-    config = dict(read_checkpoint(options.checkpoint).config)
-    classes, box_classes = config.pop("classes"), config.pop("box_classes")
-    for name in ("data", "scene_class", "image_class", "repair"):
-        config[name] = getattr(options, name) or config[name]
-    recipe = Recipe(**config)
-    model = AveragedModel(recipe.model(len(classes), len(box_classes)))
+    config = read_checkpoint(options.checkpoint).config
+    case = _case(options, options.case or config["case"], config["knobs"])
+    model = AveragedModel(case.new_model(config["labels"]))
     load_checkpoint(options.checkpoint, average=model)
-    test_set = recipe.open("test")
-    if list(test_set.classes) != classes or list(test_set.box_classes) != box_classes:
+    test_set = case.open("test", config["seed"])
+    labels = {name: list(values) for name, values in case.read_labels(test_set).items()}
+    if labels != config["labels"]:
         raise CheckpointError(
-            f"{options.checkpoint} knows the classes {', '.join(classes)} and {', '.join(box_classes)}; this data has "
-            f"{', '.join(test_set.classes)} and {', '.join(test_set.box_classes)}"
+            f"{options.checkpoint} knows the {_words(config['labels'])}; this data has the {_words(labels)}"
         )
-    _report(
-        training.evaluate(model, classification_and_detection(box_classes), test_set, device=options.device),
-        options.json,
-    )
+    scores = training.evaluate(model, case.make_tasks(config["labels"]), test_set, device=options.device)
+    _report(scores, options.json)
     return 0
+
+
+def _words(labels: dict[str, list[str]]) -> str:
+    return " and the ".join(f"{name.replace('_', ' ')} {', '.join(values)}" for name, values in labels.items())

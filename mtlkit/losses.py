@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from mtlkit.data import Batch
+from mtlkit.machine import at_least_float32
 from mtlkit.model import Detections
-from mtlkit.precision import at_least_float32
 
 
 def classification_loss(logits: Tensor, batch: Batch, target: str = "label") -> Tensor:
@@ -20,6 +20,12 @@ def classification_loss(logits: Tensor, batch: Batch, target: str = "label") -> 
     label = batch[target]
     total = cross_entropy(at_least_float32(logits), label, ignore_index=-1, reduction="sum")
     return total / (label >= 0).sum().clamp(min=1)
+
+
+def token_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy `[]` of `logits [B, T, vocabulary]` with `target [B, T]`, over the targets that are not -1."""
+    total = cross_entropy(at_least_float32(logits).flatten(0, 1), target.flatten(), ignore_index=-1, reduction="sum")
+    return total / (target >= 0).sum().clamp(min=1)
 
 
 def detection_loss(output: Detections, batch: Batch, *, box_weight: float = 2.5) -> Tensor:

@@ -4,11 +4,11 @@ import sys
 from pathlib import Path
 
 import torch
+from models import small_model
 
 from mtlkit.data import DigitScenes
+from mtlkit.machine.parallel import ALONE, joined
 from mtlkit.model import SharedEncoderModel
-from mtlkit.parallel import ALONE, joined
-from mtlkit.recipe import Recipe
 from mtlkit.tasks import classification_and_detection
 from mtlkit.training import train
 from mtlkit.weighting import METHODS
@@ -50,7 +50,7 @@ def updates(names=tuple(METHODS), change_model=lambda model: model, group=ALONE,
     """Method → what a few steps of plain gradient descent change, and what is recorded."""
     results = {}
     for name in names:
-        model = change_model(Recipe().model(5, 10)).double()
+        model = change_model(small_model()).double()
         before = vector(model)
         records = list(
             train(

@@ -6,11 +6,12 @@ from pathlib import Path
 import torch
 from torch.distributed.fsdp import fully_shard
 
+from mtlkit.cases.text import text_model
 from mtlkit.data import Loader
 from mtlkit.data.text import TextTasks
-from mtlkit.parallel import ALONE, joined
+from mtlkit.machine.parallel import ALONE, joined
+from mtlkit.tasks import text_tasks
 from mtlkit.training import train
-from mtlkit.transformer import text_model, text_tasks
 from mtlkit.weighting import METHODS
 
 

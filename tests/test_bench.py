@@ -3,12 +3,12 @@ import torch
 
 from mtlkit.bench import quality, speed, training
 from mtlkit.bench.picture import step_costs
+from mtlkit.cases import find_case
 from mtlkit.data import DigitScenes
-from mtlkit.recipe import Case, Recipe
 
 
 def test_sharing_counts_the_encoder_once():
-    result = quality.sharing(rounds=1, steps=1)
+    result = quality.sharing(find_case("scenes", scenes=64), rounds=1, steps=1)
     joint, classify, detect = (result["parameters"][name] for name in ("joint", "classify", "detect"))
     assert joint < classify + detect < 2 * joint
     assert result["parameter_ratio"] == joint / (classify + detect) and result["time_ratio"] > 0
@@ -27,7 +27,7 @@ def test_data_and_import_are_measured():
 
 
 def test_our_loop_is_timed_beside_others():
-    ratios = training.loops(rounds=1, steps=1)
+    ratios = training.loops(find_case("scenes", scenes=64), rounds=1, steps=1)
     assert {"mtlkit / bare loop", "mtlkit / LibMTL-style, PCGrad", "mtlkit / TorchJD, UPGrad"} <= ratios.keys()
     assert all(ratio > 0 for ratio in ratios.values())
 
@@ -37,19 +37,19 @@ def test_the_other_loops_train_the_same_model_by_the_same_rule():
     scenes = DigitScenes("train", 64)
 
     def trained(make, method="EqualWeights"):
-        case = Case(Recipe(batch_size=16, method=method), None, scenes)
-        case.optimizer = torch.optim.SGD(case.model.parameters(), lr=0.01)
-        step = make(case)
+        setup = find_case("scenes").setup(batch_size=16, method=method, train_set=scenes)
+        setup.optimizer = torch.optim.SGD(setup.model.parameters(), lr=0.01)
+        step = make(setup)
         step()
-        return torch.cat([p.detach().flatten() for p in case.model.parameters()])
+        return torch.cat([p.detach().flatten() for p in setup.model.parameters()])
 
     ours = trained(training._ours)
-    for other in (training._bare, lambda case: training._libmtl(case, training._sum_backward)):
+    for other in (training._bare, lambda setup: training._libmtl(setup, training._sum_backward)):
         assert torch.allclose(ours, trained(other), atol=1e-6)
     ours = trained(training._ours, "PCGrad")
     for other in (
-        lambda case: training._libmtl(case, training._pcgrad_backward),
-        lambda case: training._torchjd(case, "PCGrad"),
+        lambda setup: training._libmtl(setup, training._pcgrad_backward),
+        lambda setup: training._torchjd(setup, "PCGrad"),
     ):
         assert torch.allclose(ours, trained(other), atol=1e-6)
 

@@ -64,7 +64,7 @@ def answered(page):
 
 def nudge(page, lab, task, key):
     """Press a key on a task's slider and wait until a step has used the weight."""
-    lab.locator(f".{task} input").first.focus()
+    lab.locator(f".task[data-task='{task}'] input").first.focus()
     page.keyboard.press(key)
     answered(page)
 
@@ -75,7 +75,7 @@ def pixels(lab, canvas):
 
 def test_drag_and_keys_reach_the_training(page, address):
     notebook, lab = open_lab(page, address)
-    slider = lab.locator(".detect input").first
+    slider = lab.locator(".task[data-task='detect'] input").first
     box = slider.bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.67, box["y"] + box["height"] / 2)
     page.mouse.down()
@@ -171,7 +171,9 @@ def test_a_reload_shows_the_present_state(page, address):
     notebook.settle()
     trains(page)
     assert int(lab.get_attribute("data-step")) > step
-    assert float(lab.locator(".classify output").first.text_content()) == pytest.approx(weight, rel=0.05)
+    assert float(lab.locator(".task[data-task='classify'] output").first.text_content()) == pytest.approx(
+        weight, rel=0.05
+    )
     assert notebook.ask("len([t for t in __import__('threading').enumerate() if t.name == 'mtlkit-lab'])") == 1
 
 

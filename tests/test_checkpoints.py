@@ -5,17 +5,15 @@ import pickle
 
 import pytest
 import torch
+from models import small_model
 from safetensors.torch import load_file, save_file
 
-from mtlkit import checkpoints
-from mtlkit.checkpoints import CheckpointError, load_checkpoint, read_checkpoint, save_checkpoint
+from mtlkit.cases import find_case
 from mtlkit.data import DigitScenes
-from mtlkit.recipe import Case, Recipe
-from mtlkit.records import Progress
-from mtlkit.training import train
+from mtlkit.training import checkpoints, train
+from mtlkit.training.checkpoints import CheckpointError, load_checkpoint, read_checkpoint, save_checkpoint
+from mtlkit.training.records import Progress
 from mtlkit.weighting import METHODS
-
-RECIPE = Recipe(batch_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -23,23 +21,15 @@ def scenes():
     return DigitScenes("train", 40)
 
 
-def parts(case):
-    return {name: getattr(case, name) for name in ("model", "average", "optimizer", "weighting", "loader")}
-
-
-def whole_parts(case):
-    return case.model, case.tasks, case.loader, case.weighting, case.optimizer
-
-
-def steps(case, total, after=None):
-    return list(train(*whole_parts(case), average=case.average, steps=total, device="cpu", after=after))
+def steps(setup, total, after=None):
+    return list(train(*setup.parts, average=setup.average, steps=total, device="cpu", after=after))
 
 
 @pytest.fixture
 def saved(tmp_path, scenes):
-    case = Case(RECIPE, {"classify": 0.5}, scenes)
+    setup = find_case("scenes").setup(batch_size=8, weights={"classify": 0.5}, train_set=scenes)
     file = tmp_path / "run" / "checkpoint.safetensors"
-    save_checkpoint(file, Progress(3, 1.5), {"size": 64}, **parts(case))
+    save_checkpoint(file, Progress(3, 1.5), {"size": 64}, **setup.states)
     return file
 
 
@@ -49,22 +39,22 @@ def test_resume_continues_bit_for_bit(tmp_path, scenes, method):
 
     A drop-out layer in the model makes the random stream matter.
     """
-    recipe, total = Recipe(batch_size=8, method=method), 7
+    total = 7
 
     def fresh(seed=0):
-        case = Case(recipe, None, scenes)
+        setup = find_case("scenes").setup(batch_size=8, method=method, train_set=scenes)
         if method == "DWA":
-            case.weighting.window = 2  # within the 7 steps it then takes its means
-        case.model.encoder.layers.append(torch.nn.Dropout(0.1))
+            setup.weighting.window = 2  # within the 7 steps it then takes its means
+        setup.model.encoder.layers.append(torch.nn.Dropout(0.1))
         torch.manual_seed(seed)
-        return case
+        return setup
 
     whole = fresh()
-    for record in train(*whole_parts(whole), average=whole.average, steps=total, device="cpu"):
-        save_checkpoint(tmp_path / str(record.step), record, {}, **parts(whole))
+    for record in train(*whole.parts, average=whole.average, steps=total, device="cpu"):
+        save_checkpoint(tmp_path / str(record.step), record, {}, **whole.states)
     for stop in range(1, total):
         resumed = fresh(seed=stop)
-        progress = load_checkpoint(tmp_path / str(stop), **parts(resumed))
+        progress = load_checkpoint(tmp_path / str(stop), **resumed.states)
         records = steps(resumed, total, after=progress)
         assert [record.step for record in records] == list(range(stop + 1, total + 1))
         assert records[-1].losses == record.losses and records[-1].weights == record.weights
@@ -75,10 +65,10 @@ def test_resume_continues_bit_for_bit(tmp_path, scenes, method):
 
 
 def test_another_seed_and_other_weights_do_not_matter_to_a_resumed_run(tmp_path, scenes):
-    first = Case(RECIPE, {"classify": 0.5}, scenes)
-    save_checkpoint(tmp_path / "c", steps(first, 2)[-1], {}, **parts(first))
-    second = Case(Recipe(batch_size=8, seed=9), None, scenes)
-    load_checkpoint(tmp_path / "c", **parts(second))
+    first = find_case("scenes").setup(batch_size=8, weights={"classify": 0.5}, train_set=scenes)
+    save_checkpoint(tmp_path / "c", steps(first, 2)[-1], {}, **first.states)
+    second = find_case("scenes").setup(batch_size=8, seed=9, train_set=scenes)
+    load_checkpoint(tmp_path / "c", **second.states)
     assert second.weighting.weights == {"classify": 0.5, "detect": 1.0}
     for name, tensor in first.model.state_dict().items():
         assert torch.equal(tensor, second.model.state_dict()[name]), name
@@ -87,7 +77,7 @@ def test_another_seed_and_other_weights_do_not_matter_to_a_resumed_run(tmp_path,
 def test_progress_config_and_random_stream_come_back(saved, scenes):
     expected = torch.rand(3)
     torch.manual_seed(99)
-    about = load_checkpoint(saved, **parts(Case(RECIPE, None, scenes)))
+    about = load_checkpoint(saved, **find_case("scenes").setup(batch_size=8, train_set=scenes).states)
     assert (about.step, about.seconds, about.config) == (3, 1.5, {"size": 64})
     assert read_checkpoint(saved) == about
     assert torch.equal(torch.rand(3), expected)
@@ -95,7 +85,7 @@ def test_progress_config_and_random_stream_come_back(saved, scenes):
 
 def test_the_weights_are_readable_by_anybody(saved, scenes):
     tensors = load_file(saved)
-    state = Case(RECIPE, None, scenes).model.state_dict()
+    state = find_case("scenes").setup(batch_size=8, train_set=scenes).model.state_dict()
     assert all(torch.equal(tensors[f"model.{name}"], tensor) for name, tensor in state.items())
 
 
@@ -127,7 +117,7 @@ def test_a_foreign_file_is_named_and_never_unpickled(tmp_path, scenes):
 
 
 def test_a_checkpoint_of_another_model_is_refused(saved, scenes):
-    other = Recipe(encoder="resnet18").model(5, 10)
+    other = small_model(encoder="resnet18")
     with pytest.raises(CheckpointError, match="does not fit this model"):
         load_checkpoint(saved, model=other)
     with pytest.raises(CheckpointError, match=r"has no 'teacher'; it has model, average"):
@@ -143,7 +133,7 @@ def test_when_the_disk_is_full_the_last_checkpoint_stays_whole(saved, scenes, mo
 
     monkeypatch.setattr(checkpoints.os, "fsync", full)
     with pytest.raises(CheckpointError, match=r"the checkpoint from before is whole"):
-        save_checkpoint(saved, Progress(4, 2.0), {}, **parts(Case(RECIPE, None, scenes)))
+        save_checkpoint(saved, Progress(4, 2.0), {}, **find_case("scenes").setup(batch_size=8, train_set=scenes).states)
     assert saved.read_bytes() == before
     assert [file.name for file in saved.parent.iterdir()] == [saved.name]
 
@@ -155,13 +145,14 @@ def test_no_space_left_for_real(tmp_path, scenes):
 
     code = f"""
 import resource, signal
-from mtlkit.checkpoints import save_checkpoint, CheckpointError
-from mtlkit.recipe import Recipe
-from mtlkit.records import Progress
+from mtlkit.cases import find_case
+from mtlkit.data import DigitScenes
+from mtlkit.training import CheckpointError, Progress, save_checkpoint
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
-    save_checkpoint({str(tmp_path / "c")!r}, Progress(1, 1.0), {{}}, model=Recipe().model(5, 10))
+    model = find_case('scenes').setup(train_set=DigitScenes('val', 4)).model
+    save_checkpoint({str(tmp_path / "c")!r}, Progress(1, 1.0), {{}}, model=model)
 except CheckpointError as error:
     print(error)
 """

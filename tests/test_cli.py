@@ -7,22 +7,19 @@ import time
 
 import pytest
 
-from mtlkit.checkpoints import read_checkpoint
+from mtlkit.cases import find_case
 from mtlkit.cli import main
 from mtlkit.data import DigitScenes, export
+from mtlkit.training.checkpoints import read_checkpoint
 
-KEYS = {"accuracy", "ap", "ap50", "steps", "seconds", "images_per_second", "parameters"}
-
-
-@pytest.fixture(autouse=True)
-def _few_test_scenes(monkeypatch):
-    from mtlkit import recipe
-
-    monkeypatch.setattr(recipe, "TEST_SCENES", 20)
+SCORES = {"classify/accuracy", "detect/ap", "detect/ap50"}
+KEYS = SCORES | {"steps", "seconds", "samples_per_second", "parameters"}
 
 
 def run(capsys, *arguments):
-    small = ("--scenes", 64) if arguments[0] == "train" else ()
+    small = ("--scenes", 64, "--knob", "test_scenes=20") if arguments[0] == "train" else ()
+    if {"--data", "--case", "--resume"} & set(arguments) and "scenes" not in arguments:
+        small = ()
     status = main([str(a) for a in (*arguments, *small)])
     said = capsys.readouterr()
     return status, said.out.splitlines(), said.err
@@ -32,8 +29,8 @@ def test_json_is_the_last_line_and_one_object(capsys):
     status, lines, _ = run(capsys, "train", "--data", "scenes", "--seconds", "0.5", "--json", "--device", "cpu")
     report = json.loads(lines[-1])
     assert status == 0 and report.keys() >= KEYS
-    assert report["seconds"] >= 0.5 and report["steps"] >= 1 and 0 <= report["ap"] <= report["ap50"] <= 1
-    assert report["image_class"] == "made: texture"
+    assert report["seconds"] >= 0.5 and report["steps"] >= 1 and 0 <= report["detect/ap"] <= report["detect/ap50"] <= 1
+    assert report["label_origin"] == "made: texture"
 
 
 def test_epochs_steps_and_seconds_limit_the_run(capsys):
@@ -50,13 +47,15 @@ def test_train_resume_evaluate(capsys, tmp_path):
     _, lines, _ = run(capsys, "train", "--steps", 2, "--out", out, "--json", "--scene-class", "count", "--seed", 3)
     first = json.loads(lines[-1])
     checkpoint = read_checkpoint(out / "checkpoint.safetensors")
-    assert checkpoint.step == 2 and checkpoint.config["scene_class"] == "count" and checkpoint.config["seed"] == 3
+    assert (
+        checkpoint.step == 2 and checkpoint.config["knobs"]["scene_class"] == "count" and checkpoint.config["seed"] == 3
+    )
     status, lines, _ = run(capsys, "evaluate", out / "checkpoint.safetensors", "--json")
-    assert status == 0 and json.loads(lines[-1]) == {name: first[name] for name in ("accuracy", "ap", "ap50")}
+    assert status == 0 and json.loads(lines[-1]) == {name: first[name] for name in SCORES}
     arguments = ("train", "--resume", "--steps", 5, "--out", out, "--json")
     _, lines, _ = run(capsys, *arguments)
     assert json.loads(lines[-1])["steps"] == 5
-    assert read_checkpoint(out / "checkpoint.safetensors").config["scene_class"] == "count"
+    assert read_checkpoint(out / "checkpoint.safetensors").config["knobs"]["scene_class"] == "count"
     assert read_checkpoint(out / "checkpoint.safetensors").step == 5
     status, _, err = run(capsys, *arguments)
     assert status == 1 and "already come this far" in err
@@ -64,7 +63,7 @@ def test_train_resume_evaluate(capsys, tmp_path):
 
 def test_weights_reach_the_run(capsys, tmp_path):
     run(capsys, "train", "--steps", 1, "--weights", "classify=0.3,detect=2", "--out", tmp_path)
-    from mtlkit.checkpoints import load_checkpoint
+    from mtlkit.training.checkpoints import load_checkpoint
     from mtlkit.weighting import StaticWeights
 
     weighting = StaticWeights()
@@ -83,14 +82,38 @@ def test_a_voc_and_a_coco_folder_train(capsys, tmp_path):
         for split in ("train", "test"):
             export(DigitScenes(split, 12), folder, layout, split)
         status, lines, _ = run(capsys, "train", "--data", f"{layout}:{folder}", "--size", 64, "--steps", 2, "--json")
-        assert status == 0 and json.loads(lines[-1])["image_class"] == "annotated"
+        assert status == 0 and json.loads(lines[-1])["label_origin"] == "annotated"
+
+
+@pytest.mark.parametrize("case", ["multimnist", "text"])
+def test_every_case_trains_resumes_and_is_scored(capsys, tmp_path, case):
+    few = [f"--knob={kind}{'pairs' if case == 'multimnist' else 'samples'}=64" for kind in ("", "val_", "test_")]
+    command = ("train", "--case", case, *few, "--out", tmp_path, "--picture", tmp_path / "run.png", "--json")
+    _, lines, _ = run(capsys, *command, "--steps", 2)
+    first = json.loads(lines[-1])
+    assert {name.partition("/")[0] for name in first if "/" in name} == {t.name for t in find_case(case).make_tasks({})}
+    status, lines, _ = run(capsys, "evaluate", tmp_path / "checkpoint.safetensors", "--json")
+    scores = json.loads(lines[-1])
+    assert status == 0 and scores == {name: first[name] for name in scores}
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+    status, lines, _ = run(capsys, "train", "--resume", "--out", tmp_path, "--steps", 4, "--json")
+    assert status == 0 and json.loads(lines[-1])["steps"] == 4
+    status, lines, _ = run(capsys, "memory", "--case", case, *few, "--json")
+    assert json.loads(lines[-1])["peak_mb"] > json.loads(lines[-1])["parameters_mb"] > 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("train", "--data", "imagenet"), "unknown data 'imagenet'"),
+        (("train", "--data", "imagenet"), "unknown case 'imagenet'"),
         (("train", "--data", "voc:/nowhere"), "no folder Annotations"),
+        (
+            ("train", "--case", "text", "--scene-class", "count"),
+            "'text' has no knob 'scene_class'; it has samples",
+        ),
+        (("train", "--knob", "size=huge"), "size is 'huge': expected int"),
+        (("train", "--knob", "size=8"), "size is '8': expected at least 32"),
+        (("train", "--scene-class", "colour"), "scene_class is 'colour': expected one of texture, count, random"),
         (("train", "--resume"), "--resume needs --out"),
         (("train", "--steps", 1, "--weights", "segment=1"), "weight for 'segment'"),
         (("train", "--steps", 1, "--out", "/dev/null/x"), "cannot write to /dev/null"),
@@ -112,7 +135,7 @@ def test_wrong_usage_exits_with_2(arguments):
 
 def test_data_list_and_export(capsys, tmp_path):
     _, lines, _ = run(capsys, "data", "list")
-    assert [line.split()[0] for line in lines] == ["scenes", "pets", "bccd", "voc2007"]
+    assert {line.split()[0] for line in lines} >= {"scenes", "text", "multimnist", "pets", "bccd", "voc2007"}
     status, _, _ = run(capsys, "data", "export", tmp_path, "--layout", "voc", "--n", 3, "--scene-class", "count")
     assert status == 0 and len(list((tmp_path / "Annotations").iterdir())) == 3
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from parallel_worker import updates
 
-from mtlkit.checkpoints import load_checkpoint, save_checkpoint
+from mtlkit.cases import find_case
 from mtlkit.data import DigitScenes
-from mtlkit.recipe import Case, Recipe
-from mtlkit.records import BLOCK
 from mtlkit.tasks import Task
 from mtlkit.training import TrainingError, evaluate, train
+from mtlkit.training.checkpoints import load_checkpoint, save_checkpoint
+from mtlkit.training.records import BLOCK
 from mtlkit.weighting import METHODS, GradientWeighting
 
 pytestmark = [
@@ -37,9 +37,9 @@ def scenes():
 
 
 def run(scenes, method, steps=5, **options):
-    case = Case(Recipe(batch_size=32, method=method), None, scenes)
-    parts = (case.model, case.tasks, case.loader, case.weighting, case.optimizer)
-    return case, list(train(*parts, average=case.average, steps=steps, device="cuda", **options))
+    setup = find_case("scenes").setup(batch_size=32, method=method, train_set=scenes)
+    parts = setup.parts
+    return setup, list(train(*parts, average=setup.average, steps=steps, device="cuda", **options))
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -49,8 +49,8 @@ def test_every_method_trains_under_every_option(scenes, method, option):
         with pytest.raises((TrainingError, ValueError), match="features"):
             run(scenes, method, **OPTIONS[option])
         return
-    case, records = run(scenes, method, **OPTIONS[option])
-    assert all(p.is_cuda and p.isfinite().all() for p in case.model.parameters())
+    setup, records = run(scenes, method, **OPTIONS[option])
+    assert all(p.is_cuda and p.isfinite().all() for p in setup.model.parameters())
     assert all(0 < loss < 100 for record in records for loss in record.losses.values())
 
 
@@ -66,9 +66,9 @@ def test_the_update_is_that_of_the_cpu(method):
 def test_the_step_never_waits_for_the_gpu(scenes, method):
     """But where a method on gradients fetches its Gramian."""
     data = copy.copy(scenes).to(torch.device("cuda"))
-    case = Case(Recipe(batch_size=32, method=method), None, data)
-    parts = (case.model, case.tasks, case.loader, case.weighting, case.optimizer)
-    running = train(*parts, average=case.average, steps=BLOCK + 10, device="cuda")
+    setup = find_case("scenes").setup(batch_size=32, method=method, train_set=data)
+    parts = setup.parts
+    running = train(*parts, average=setup.average, steps=BLOCK + 10, device="cuda")
     for _ in range(3):  # buffers are pinned and kernels chosen
         next(running)
     solves = issubclass(METHODS[method], GradientWeighting) and method != "GradDrop"
@@ -88,12 +88,11 @@ def test_records_come_late_and_right(scenes):
 
 
 def test_scores_and_checkpoints_cross_devices(scenes, tmp_path):
-    case, records = run(scenes, "GradNorm")
-    parts = {name: getattr(case, name) for name in ("model", "average", "optimizer", "weighting", "loader")}
-    save_checkpoint(tmp_path / "c", records[-1], {}, **parts)
-    here = evaluate(case.average, case.tasks, scenes, device="cuda")
-    other = Case(Recipe(batch_size=32, method="GradNorm"), None, scenes)
-    progress = load_checkpoint(tmp_path / "c", **{name: getattr(other, name) for name in parts})
+    setup, records = run(scenes, "GradNorm")
+    save_checkpoint(tmp_path / "c", records[-1], {}, **setup.states)
+    here = evaluate(setup.average, setup.tasks, scenes, device="cuda")
+    other = find_case("scenes").setup(batch_size=32, method="GradNorm", train_set=scenes)
+    progress = load_checkpoint(tmp_path / "c", **other.states)
     assert evaluate(other.average, other.tasks, scenes, device="cpu") == pytest.approx(here, abs=2e-2)
     for device in ("cpu", "cuda"):
         again = (other.model, other.tasks, other.loader, other.weighting, other.optimizer)
@@ -104,7 +103,7 @@ def test_scores_and_checkpoints_cross_devices(scenes, tmp_path):
 
 
 def test_a_full_gpu_says_what_to_lower(scenes):
-    case = Case(Recipe(batch_size=8), None, scenes)
+    setup = find_case("scenes").setup(batch_size=8, train_set=scenes)
     hungry = Task("classify", lambda logits, _: logits.sum() + torch.empty(2**42, device="cuda").sum(), None, "")
     with pytest.raises(TrainingError, match=r"memory is full.*accumulate"):
-        next(train(case.model, [hungry], case.loader, steps=1, device="cuda"))
+        next(train(setup.model, [hungry], setup.loader, steps=1, device="cuda"))

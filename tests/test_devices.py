@@ -11,18 +11,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from models import small_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mtlkit import experiments
+from mtlkit.cases import find_case
+from mtlkit.cases.text import text_model
 from mtlkit.data import DigitScenes, Loader, export
 from mtlkit.data.text import TASKS, TextTasks
-from mtlkit.forward import Forward
-from mtlkit.optim import MuonAdamW
-from mtlkit.parallel import ALONE
-from mtlkit.recipe import Case, Recipe
-from mtlkit.tasks import Task
+from mtlkit.machine import Machine
+from mtlkit.model import add_adapters
+from mtlkit.tasks import Task, mixed_task, text_tasks
 from mtlkit.training import TrainingError, train
-from mtlkit.transformer import add_adapters, mixed_task, text_model, text_tasks
+from mtlkit.training.forward import Forward
+from mtlkit.training.optim import MuonAdamW
 from mtlkit.weighting import METHODS, GradientWeighting, NashMTL, gradients
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -34,11 +35,11 @@ def scenes():
 
 
 def on_meta(scenes, method, tasks=None, **options):
-    case = Case(Recipe(batch_size=8), None, scenes)
-    case.model.to("meta")
-    optimizer = MuonAdamW(case.model)
-    parts = (case.model, tasks or case.tasks, case.loader, method, optimizer)
-    return list(train(*parts, average=case.average, steps=3, device="meta", **options))
+    setup = find_case("scenes").setup(batch_size=8, train_set=scenes)
+    setup.model.to("meta")
+    optimizer = MuonAdamW(setup.model)
+    parts = (setup.model, tasks or setup.tasks, setup.loader, method, optimizer)
+    return list(train(*parts, average=setup.average, steps=3, device="meta", **options))
 
 
 OPTIONS = {
@@ -82,21 +83,21 @@ def test_nash_looks_only_where_it_solves(scenes, monkeypatch):
 )
 def test_a_loss_that_looks_is_caught(scenes, look):
     """The tests above can fail."""
-    classify, detect = Case(Recipe(), None, scenes).tasks
+    classify, detect = find_case("scenes").setup(train_set=scenes).tasks
     looking = Task("classify", lambda logits, batch: look(classify.loss(logits, batch)), classify.metric, "accuracy")
     with pytest.raises((RuntimeError, NotImplementedError), match=r"meta"):
         on_meta(scenes, METHODS["EqualWeights"](), [looking, detect])
 
 
-def recipes():
-    """A batch of every source of data, with the recipe for it."""
+def kinds():
+    """Every source of images, with the knobs of its case."""
     pets = SHARED / "oxford-iiit-pet"
     needs = pytest.mark.skipif(not pets.is_dir(), reason=f"needs {SHARED}")
     return [
-        pytest.param(Recipe(batch_size=4, scenes=8), id="scenes"),
-        pytest.param(Recipe(batch_size=4, scenes=8, encoder="resnet18"), id="scenes-resnet18"),
-        pytest.param(Recipe.for_data(f"pets:{SHARED}", batch_size=4), id="pets", marks=needs),
-        pytest.param(Recipe.for_data(f"voc:{SHARED / 'bccd/BCCD'}", batch_size=4, repair=True), id="voc", marks=needs),
+        pytest.param(("scenes", {"scenes": 8}), id="scenes"),
+        pytest.param(("scenes", {"scenes": 8, "encoder": "resnet18"}), id="scenes-resnet18"),
+        pytest.param((f"pets:{SHARED}", {}), id="pets", marks=needs),
+        pytest.param((f"voc:{SHARED / 'bccd/BCCD'}", {"repair": True}), id="voc", marks=needs),
     ]
 
 
@@ -107,7 +108,7 @@ def forward_on_fake_cuda(model, tasks, batch, precision, monkeypatch):
     model = copy.deepcopy(model).train()
     with FakeTensorMode() as mode:
         move_to_fake_cuda(model, mode)
-        forward = Forward(model, tasks, ALONE, precision)
+        forward = Forward(model, tasks, Machine(device="cpu", precision=precision))
         fake = {name: mode.from_tensor(tensor) for name, tensor in batch.items()}
         return forward.losses(fake, {task.name: 0.5 for task in tasks})
 
@@ -122,14 +123,15 @@ def move_to_fake_cuda(model, mode):
                 module._buffers[name] = mode.from_tensor(buffer).to("cuda")
 
 
-PRECISIONS = [None, torch.bfloat16, torch.float16]
+PRECISIONS = ["float32", "bfloat16", "float16"]
 
 
 @pytest.mark.parametrize("precision", PRECISIONS, ids=str)
-@pytest.mark.parametrize("recipe", recipes())
-def test_forward_and_losses_stay_on_the_gpu(recipe, precision, monkeypatch):
-    case = Case(recipe)
-    losses = forward_on_fake_cuda(case.model, case.tasks, next(case.loader), precision, monkeypatch)
+@pytest.mark.parametrize("kind", kinds())
+def test_forward_and_losses_stay_on_the_gpu(kind, precision, monkeypatch):
+    which, knobs = kind
+    setup = find_case(which, **knobs).setup(batch_size=4)
+    losses = forward_on_fake_cuda(setup.model, setup.tasks, next(setup.loader), precision, monkeypatch)
     assert all(loss.device.type == "cuda" and loss.shape == () for loss in losses.values())
     assert all(loss.dtype == torch.float32 for loss in losses.values())
 
@@ -137,17 +139,15 @@ def test_forward_and_losses_stay_on_the_gpu(recipe, precision, monkeypatch):
 def test_a_coco_folder_stays_on_the_gpu(tmp_path, monkeypatch):
     for split in ("train", "val"):
         export(DigitScenes(split, 8), tmp_path, "coco", split)
-    case = Case(Recipe.for_data(f"coco:{tmp_path}", batch_size=4, size=64))
-    losses = forward_on_fake_cuda(case.model, case.tasks, next(case.loader), torch.bfloat16, monkeypatch)
+    setup = find_case(f"coco:{tmp_path}", size=64).setup(batch_size=4)
+    losses = forward_on_fake_cuda(setup.model, setup.tasks, next(setup.loader), "bfloat16", monkeypatch)
     assert all(loss.device.type == "cuda" for loss in losses.values())
 
 
 @pytest.mark.parametrize("precision", PRECISIONS, ids=str)
 def test_two_digits_at_once_stay_on_the_gpu(precision, monkeypatch):
-    problem = experiments.multimnist()
-    samples = [problem.data("val")[k] for k in range(4)]
-    batch = {name: torch.stack([torch.as_tensor(sample[name]) for sample in samples]) for name in samples[0]}
-    losses = forward_on_fake_cuda(problem.model(), problem.tasks, batch, precision, monkeypatch)
+    setup = find_case("multimnist", pairs=4).setup()
+    losses = forward_on_fake_cuda(setup.model, setup.tasks, next(setup.loader), precision, monkeypatch)
     assert losses.keys() == {"left", "right"} and all(loss.device.type == "cuda" for loss in losses.values())
 
 
@@ -189,9 +189,15 @@ def test_a_batch_without_any_label_does_nothing_on_the_device_either(scenes):
                 yield batch
 
     for device in ("meta", "cpu"):
-        model = Recipe().model(5, 10).to(device)
+        model = small_model().to(device)
         before = copy.deepcopy(model.state_dict())
-        parts = (model, Case(Recipe(), None, scenes).tasks, Scarce(), METHODS["Uncertainty"](), MuonAdamW(model))
+        parts = (
+            model,
+            find_case("scenes").setup(train_set=scenes).tasks,
+            Scarce(),
+            METHODS["Uncertainty"](),
+            MuonAdamW(model),
+        )
         states = []
         for record in train(*parts, steps=3, device=device):
             states.append((record.tasks, record.weighted, copy.deepcopy(model.state_dict())))
@@ -204,7 +210,7 @@ def test_a_batch_without_any_label_does_nothing_on_the_device_either(scenes):
 
 def test_a_tensor_left_on_the_cpu_is_caught(scenes, monkeypatch):
     """The tests above can fail."""
-    case = Case(Recipe(batch_size=4), None, scenes)
+    setup = find_case("scenes").setup(batch_size=4, train_set=scenes)
     left = Task("classify", lambda logits, _: (logits + torch.ones(logits.shape)).sum(), None, "")
     with pytest.raises(RuntimeError, match=r"device"):
-        forward_on_fake_cuda(case.model, [left], next(case.loader), None, monkeypatch)
+        forward_on_fake_cuda(setup.model, [left], next(setup.loader), "float32", monkeypatch)

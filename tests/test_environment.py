@@ -1,4 +1,3 @@
-import re
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -34,19 +33,3 @@ def test_the_conda_environment_installs_the_same():
     assert packages == {"pip": ["-c constraints.txt", "-e .[dev]"]}
     assert python.removeprefix("python=") in SpecifierSet(PROJECT["requires-python"])
     assert "pip install -c constraints.txt -e '.[dev]'" in (ROOT / "Makefile").read_text()
-
-
-def test_nothing_outside_the_lab_imports_widgets_and_the_core_imports_no_pictures():
-    core = {"model.py", "losses.py", "training.py", "metrics.py", "optim.py", "tasks.py", "weighting"}
-    for file in (ROOT / "mtlkit").rglob("*.py"):
-        first = file.relative_to(ROOT / "mtlkit").parts[0]
-        text = file.read_text()
-        if first != "lab":
-            assert not re.search(r"import ipywidgets|from ipywidgets", text), file
-        if first in core:
-            assert not re.search(r"mtlkit\.(plots|lab|exercises)|matplotlib", text), file
-
-
-def test_every_module_is_short():
-    for file in (ROOT / "mtlkit").rglob("*.py"):
-        assert len(file.read_text().splitlines()) <= 420, file

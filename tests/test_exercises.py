@@ -3,8 +3,20 @@ import inspect
 import pytest
 import torch
 
-from mtlkit.exercises import EXERCISES, QUIZZES, Exercise, answer, check, exercise, grade, hint, quiz, solution
-from mtlkit.exercises.quizzes import LETTERS, as_markdown
+from mtlkit.exercises import (
+    EXERCISES,
+    LETTERS,
+    QUIZZES,
+    Exercise,
+    answer,
+    as_markdown,
+    check,
+    exercise,
+    grade,
+    hint,
+    quiz,
+    solution,
+)
 
 FUNCTIONS = {id: found for id, found in EXERCISES.items() if isinstance(found, Exercise)}
 ALL = pytest.mark.parametrize("found", FUNCTIONS.values(), ids=FUNCTIONS)
@@ -104,7 +116,7 @@ def test_quizzes_have_four_questions_with_one_right_option_and_feedback_for_each
     assert len(rights) > 1  # not always the same letter
     quiz(name)
     assert capsys.readouterr().out.count("(a)") == 4
-    assert as_markdown(name).count("<details>") == 4
+    assert as_markdown(QUIZZES[name]).count("<details>") == 4
 
 
 def test_the_plain_text_quiz_answers(capsys):

@@ -1,12 +1,29 @@
 import math
+from functools import partial
 
 import pytest
 import torch
+from scipy.stats import ttest_rel
+from toy import TOY
 
 from mtlkit.data import MultiMNIST
 from mtlkit.data.digits import mnist_digits
-from mtlkit.experiments import PROBLEMS, RESULTS, contestants, multimnist, read, run, weighting
-from mtlkit.weighting import METHODS, PCGrad, StaticWeights
+from mtlkit.experiments import (
+    PROBLEMS,
+    Budget,
+    Experiment,
+    Row,
+    differences,
+    experiments_of,
+    read,
+    run,
+    summarise,
+    train_and_score,
+    with_delta_m,
+)
+from mtlkit.experiments.summary import holm
+from mtlkit.experiments.weighting import Problem, contest, contestants, weighting_experiment
+from mtlkit.weighting import METHODS
 
 
 def test_multimnist_overlays_two_digits_and_the_seed_decides_which():
@@ -23,43 +40,154 @@ def test_multimnist_overlays_two_digits_and_the_seed_decides_which():
         pairs[20]
 
 
+# the engine
+
+
+def squared(base, seed):
+    return {"score": base + seed**2, "seconds": 1.0}
+
+
+def experiment(columns=("score", "seconds"), budget="3 steps", **settings):
+    return Experiment("toy", "toy", budget, columns, settings or {"a": partial(squared, 0), "b": partial(squared, 10)})
+
+
+def test_an_interrupted_experiment_goes_on_where_it_stopped_and_the_table_comes_back(tmp_path):
+    asked = []
+
+    def counted(name, seed):
+        asked.append((name, seed))
+        return {"score": 1.5 + seed, "seconds": 0.25}
+
+    made = experiment(a=partial(counted, "a"), b=partial(counted, "b"))
+    running = run(made, 2, tmp_path, workers=1, bar=False)
+    next(running), next(running)
+    running.close()
+    rest = list(run(made, 2, tmp_path, workers=1, bar=False))
+    assert [(row.setting, row.seed) for row in rest] == [("a", 1), ("b", 1)]
+    assert asked == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    rows = read(made.file(tmp_path))
+    assert [(row.setting, row.seed) for row in rows] == asked and rows[3].values == {"score": 2.5, "seconds": 0.25}
+    head = made.file(tmp_path).read_text().splitlines()
+    assert head[0] == "# mtlkit experiments toy" and f"torch {torch.__version__}" in head[1] and "; 3 steps;" in head[1]
+    assert list(run(made, 2, tmp_path, workers=1, bar=False)) == []
+
+
+def test_side_by_side_gives_the_same_table_in_the_same_order(tmp_path):
+    tables = []
+    for workers in (1, 2):
+        rows = list(run(experiment(), 3, tmp_path / str(workers), workers=workers, bar=False))
+        assert len(rows) == 6
+        tables.append(experiment().file(tmp_path / str(workers)).read_text())
+    assert tables[0] == tables[1]
+
+
+def test_a_line_that_was_cut_off_is_run_again(tmp_path):
+    list(run(experiment(), 2, tmp_path, workers=1, bar=False))
+    file = experiment().file(tmp_path)
+    whole = file.read_text()
+    file.write_text(whole[:-4])
+    assert [(row.setting, row.seed) for row in run(experiment(), 2, tmp_path, workers=1, bar=False)] == [("b", 1)]
+    assert file.read_text() == whole
+
+
+@pytest.mark.parametrize("other", [experiment(budget="4 steps"), experiment(columns=("score", "seconds", "ap"))])
+def test_rows_made_otherwise_are_not_mixed_in(tmp_path, other):
+    list(run(experiment(), 1, tmp_path, workers=1, bar=False))
+    with pytest.raises(ValueError, match=r"toy.csv was made otherwise.*move it away"):
+        next(run(other, 2, tmp_path, workers=1, bar=False))
+
+
+def test_a_number_without_a_column_is_refused_and_a_missing_one_is_nan(tmp_path):
+    with pytest.raises(ValueError, match=r"a gives 'score', which is no column of toy\.csv"):
+        list(run(experiment(columns=("seconds",)), 1, tmp_path / "one", workers=1, bar=False))
+    list(run(experiment(columns=("score", "seconds", "ap")), 1, tmp_path, workers=1, bar=False))
+    assert math.isnan(read(experiment().file(tmp_path))[0].values["ap"])
+
+
+# budgets
+
+
+def test_a_budget_is_steps_or_seconds_of_one_core():
+    data = {"test": TOY.open("test")}
+    by_steps = train_and_score(TOY.setup(), Budget(steps=7), data)
+    assert by_steps["steps"] == 7 and by_steps.keys() >= {"test sum/error", "test larger/accuracy", "parameters"}
+    by_seconds = train_and_score(TOY.setup(), Budget(seconds=0.3), data)
+    assert by_seconds["steps"] > 7 and by_seconds["seconds"] >= 0.3
+    for wrong in ({}, {"steps": 3, "seconds": 1.0}, {"steps": 0}, {"seconds": -1.0}):
+        with pytest.raises(ValueError, match="expected steps or seconds"):
+            Budget(**wrong)
+
+
+# the summary
+
+
+def rows_of(**scores):
+    return [Row(name, seed, {"score": score}) for name, values in scores.items() for seed, score in enumerate(values)]
+
+
+def test_means_come_with_students_interval():
+    found = summarise(rows_of(a=[1.0, 2.0, 3.0], b=[5.0]))
+    assert found["a"]["score"].mean == 2 and found["a"]["score"].half == pytest.approx(4.302653 / math.sqrt(3))
+    assert found["b"]["score"].mean == 5 and math.isnan(found["b"]["score"].half)
+
+
+def test_differences_are_paired_by_seed_and_corrected_for_their_number():
+    base, better, same = [1.0, 2.0, 3.0, 4.0], [1.3, 2.2, 3.4, 4.3], [1.1, 1.9, 3.1, 3.9]
+    found = differences(rows_of(base=base, better=better, same=same), "score", "base")
+    assert found["better"].mean == pytest.approx(0.3)
+    p = ttest_rel(better, base).pvalue
+    assert found["better"].p == pytest.approx(2 * p) and found["same"].p == pytest.approx(1.0)
+    assert differences(rows_of(base=base, better=better), "score", "base")["better"].p == pytest.approx(p)
+    with pytest.raises(ValueError, match="not run with the same seeds"):
+        differences(rows_of(base=base, short=[1.0]), "score", "base")
+
+
+def test_holms_correction():
+    """The example of Holm's rule in every textbook: p = 0.01, 0.04, 0.03, 0.005."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == [] and holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
+
+
+def test_delta_m_is_against_each_task_alone():
+    def row(setting, left, right):
+        return Row(setting, 0, {"test left/accuracy": left, "test right/error": right})
+
+    nan = math.nan
+    rows = [row("left alone", 0.5, nan), row("right alone", nan, 2.0), row("both", 0.6, 1.0)]
+    scores = {"left": "left/accuracy", "right": "right/error"}
+    found = with_delta_m(rows, scores, splits=("test",), lower_is_better=["right/error"])
+    assert found[2].values["test Δm"] == pytest.approx((20 + 50) / 2)
+
+
+# every method against static weights
+
+
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_every_method_and_both_single_tasks_take_part(name):
-    settings = contestants(PROBLEMS[name]())
+    settings = contestants(PROBLEMS[name])
     assert set(METHODS) - {"StaticWeights"} <= settings.keys()
     assert sum(setting.endswith(" alone") for setting in settings) == 2
     assert sum(setting.startswith("static ") for setting in settings) == 6
 
 
-def test_an_interrupted_experiment_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    import mtlkit.experiments as experiments
-
-    monkeypatch.setitem(PROBLEMS, "multimnist", lambda: multimnist(steps=1))
-    monkeypatch.setattr(
-        experiments,
-        "contestants",
-        lambda problem: {"left alone": lambda: (StaticWeights(), "left"), "PCGrad": lambda: (PCGrad(), None)},
-    )
-    first = next(weighting(["multimnist"], 2, tmp_path))
-    rest = list(weighting(["multimnist"], 2, tmp_path))
-    assert math.isnan(first.test[1]) and 0 <= first.test[0] <= 1
-    assert [(o.setting, o.seed) for o in rest] == [("PCGrad", 0), ("left alone", 1), ("PCGrad", 1)]
-    assert [(o.setting, o.seed) for o in read(tmp_path / "weighting_multimnist.csv")] == [
-        ("left alone", 0),
-        *((o.setting, o.seed) for o in rest),
-    ]
-
-
-def test_a_seed_gives_the_same_scores():
-    problem = multimnist(steps=3)
-    a, b = (run(problem, "PCGrad", PCGrad(), 1) for _ in range(2))
-    assert (a.val, a.test) == (b.val, b.test)
+def test_any_case_can_be_compared_and_a_seed_gives_the_same_scores(tmp_path):
+    problem = Problem(TOY, Budget(steps=3), (0.5,))
+    a, b = (contest(problem, "PCGrad", 1) for _ in range(2))
+    for name in ("val sum/error", "test larger/accuracy"):
+        assert a[name] == b[name]
+    alone = contest(problem, "sum alone", 0)
+    assert "test larger/accuracy" not in alone and alone["test sum/error"] > 0
+    made = weighting_experiment(problem)
+    some = Experiment(made.name, made.command, made.budget, made.columns, {"sum alone": made.settings["sum alone"]})
+    (row,) = run(some, 1, tmp_path, workers=1, bar=False)
+    assert row.values["test sum/error"] == alone["test sum/error"]
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_kept_tables_are_complete(name):
-    rows = read(RESULTS / f"weighting_{name}.csv")
-    assert {(o.setting, o.seed) for o in rows} == {
-        (s, seed) for s in contestants(PROBLEMS[name]()) for seed in range(10)
-    }
-    assert all(o.seconds > 0 and any(value == value for value in o.test) for o in rows)
+    (made,) = experiments_of("weighting", [name])
+    rows = read(made.name)
+    assert {(row.setting, row.seed) for row in rows} == {(s, seed) for s in made.settings for seed in range(10)}
+    assert all(row.values["seconds"] > 0 and set(row.values) == set(made.columns) for row in rows)
+    with pytest.raises(ValueError, match="no experiment 'magic'"):
+        experiments_of("magic")

@@ -6,12 +6,12 @@ import pytest
 import torch
 from parallel_worker import updates, without_batch_norm
 
+from mtlkit.cases import find_case
 from mtlkit.data import DigitScenes
-from mtlkit.precision import LossScale, pick_precision
-from mtlkit.recipe import Case, Recipe
-from mtlkit.records import BLOCK
+from mtlkit.machine.precision import LossScale, pick_precision
 from mtlkit.tasks import Task
 from mtlkit.training import TrainingError, train
+from mtlkit.training.records import BLOCK
 from mtlkit.weighting import METHODS, EqualWeights, StaticWeights
 
 IN_PARTS = [method for method in METHODS if method != "MGDAUB"]  # which says why not: test_devices.py
@@ -23,10 +23,10 @@ def scenes():
 
 
 def run(scenes, method="StaticWeights", steps=3, model=lambda model: model, **options):
-    case = Case(Recipe(batch_size=8, method=method), None, scenes)
-    case.model = model(case.model)
-    parts = (case.model, case.tasks, case.loader, case.weighting, case.optimizer)
-    return case, list(train(*parts, average=case.average, steps=steps, device="cpu", **options))
+    setup = find_case("scenes").setup(batch_size=8, method=method, train_set=scenes)
+    setup.model = model(setup.model)
+    parts = setup.parts
+    return setup, list(train(*parts, average=setup.average, steps=steps, device="cpu", **options))
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +54,10 @@ def test_recomputing_activations_changes_nothing(scenes, method, encoder):
     """Batch normalisation's running statistics and counters included."""
     states = []
     for recompute in (False, True):
-        case = Case(Recipe(batch_size=4, method=method, encoder=encoder), None, scenes)
-        parts = (case.model, case.tasks, case.loader, case.weighting, case.optimizer)
+        setup = find_case("scenes", encoder=encoder).setup(batch_size=4, method=method, train_set=scenes)
+        parts = setup.parts
         list(train(*parts, steps=2, device="cpu", recompute=recompute))
-        states.append(case.model.state_dict())
+        states.append(setup.model.state_dict())
     for name, tensor in states[0].items():
         assert torch.equal(tensor, states[1][name]), name
 
@@ -71,9 +71,9 @@ def test_recomputing_keeps_less_in_memory(scenes):
             sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
-        case, _ = run(scenes, steps=1, recompute=recompute)
+        setup, _ = run(scenes, steps=1, recompute=recompute)
         with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
-            case.model.encoder(next(case.loader)["image"])
+            setup.model.encoder(next(setup.loader)["image"])
         kept.append(sum(sizes.values()))
     assert kept[1] < 0.5 * kept[0]
 
@@ -95,8 +95,8 @@ def test_options_that_exclude_each_other_say_so(scenes):
 @pytest.mark.parametrize("method", IN_PARTS)
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_every_method_trains_in_low_precision(scenes, method, precision):
-    case, records = run(scenes, method, steps=2, precision=precision)
-    assert all(p.isfinite().all() and p.dtype == torch.float32 for p in case.model.parameters())
+    setup, records = run(scenes, method, steps=2, precision=precision)
+    assert all(p.isfinite().all() and p.dtype == torch.float32 for p in setup.model.parameters())
     assert all(loss > 0 for loss in records[-1].losses.values())
 
 
@@ -124,18 +124,18 @@ def test_the_loss_scale_is_invisible_and_saves_small_gradients():
 def test_a_step_whose_gradient_overflows_is_left_out_and_the_scale_halved(scenes, monkeypatch):
     scales = []
     monkeypatch.setattr(
-        "mtlkit.training.LossScale", lambda model: scales.append(LossScale(model, 2.0**40)) or scales[0]
+        "mtlkit.training.loop.LossScale", lambda model: scales.append(LossScale(model, 2.0**40)) or scales[0]
     )
-    case = Case(Recipe(batch_size=8), None, scenes)
-    parts = (case.model, case.tasks, case.loader, StaticWeights({"detect": 100.0}), case.optimizer)
-    before = copy.deepcopy(case.model.state_dict())
+    setup = find_case("scenes").setup(batch_size=8, train_set=scenes)
+    parts = (setup.model, setup.tasks, setup.loader, StaticWeights({"detect": 100.0}), setup.optimizer)
+    before = copy.deepcopy(setup.model.state_dict())
     running = train(*parts, steps=40, device="cpu", precision="float16")
     next(running)
     assert scales[0].scale == 2.0**39
-    assert all(torch.equal(p, before[name]) for name, p in case.model.named_parameters())
+    assert all(torch.equal(p, before[name]) for name, p in setup.model.named_parameters())
     list(running)
     assert 1 <= scales[0].scale < 2.0**39
-    assert not all(torch.equal(p, before[name]) for name, p in case.model.named_parameters())
+    assert not all(torch.equal(p, before[name]) for name, p in setup.model.named_parameters())
     scales[0].patience, scales[0].good = 2, 1
     was = scales[0].scale
     scales[0].update(finite=True)
@@ -143,17 +143,17 @@ def test_a_step_whose_gradient_overflows_is_left_out_and_the_scale_halved(scenes
 
 
 def test_a_caller_who_has_had_enough_leaves_no_scale_behind(scenes):
-    case = Case(Recipe(batch_size=8), None, scenes)
-    for _ in train(case.model, case.tasks, case.loader, steps=5, device="cpu", precision="float16"):
+    setup = find_case("scenes").setup(batch_size=8, train_set=scenes)
+    for _ in train(setup.model, setup.tasks, setup.loader, steps=5, device="cpu", precision="float16"):
         break
-    assert not any(p._backward_hooks for p in case.model.parameters())
+    assert not any(p._backward_hooks for p in setup.model.parameters())
 
 
 def test_float16_does_not_hide_a_nan(scenes):
-    case = Case(Recipe(batch_size=8), None, scenes)
+    setup = find_case("scenes").setup(batch_size=8, train_set=scenes)
     nan = Task("classify", lambda logits, _: logits.sum() * float("nan"), None, "accuracy")
     with pytest.raises(TrainingError, match="'classify' is nan"):
-        next(train(case.model, [nan], case.loader, steps=1, device="cpu", precision="float16"))
+        next(train(setup.model, [nan], setup.loader, steps=1, device="cpu", precision="float16"))
 
 
 def test_auto_precision_depends_on_the_device(monkeypatch):
@@ -184,17 +184,17 @@ def test_out_of_memory_says_what_to_lower(scenes):
     def hungry(logits, _):
         return logits.sum() + torch.empty(2**46).sum()
 
-    case = Case(Recipe(batch_size=8), None, scenes)
+    setup = find_case("scenes").setup(batch_size=8, train_set=scenes)
     task = Task("classify", hungry, None, "accuracy")
     with pytest.raises(TrainingError, match=r"memory is full \(at step 1\).*accumulate=2.*recompute=True.*batch_size"):
-        next(train(case.model, [task], case.loader, EqualWeights(), steps=1, device="cpu"))
+        next(train(setup.model, [task], setup.loader, EqualWeights(), steps=1, device="cpu"))
 
     def full(logits, _):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     task = Task("classify", full, None, "accuracy")
     with pytest.raises(TrainingError, match=r"Tried to allocate 2.00 GiB"):
-        next(train(case.model, [task], case.loader, EqualWeights(), steps=1, device="cpu"))
+        next(train(setup.model, [task], setup.loader, EqualWeights(), steps=1, device="cpu"))
 
 
 def test_records_are_fetched_in_blocks(scenes):

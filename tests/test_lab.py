@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from mtlkit.lab import LossWeightingLab
-from mtlkit.lab import live as live_module
-from mtlkit.lab.records import MOST_RECORDS, LabRecord, Run
-from mtlkit.lab.session import MOST_RUNS, TASKS, Session
+from mtlkit.lab.live import lab as lab_module
+from mtlkit.lab.live import link as link_module
+from mtlkit.lab.live.records import MOST_RECORDS, LabRecord, Run
+from mtlkit.lab.live.session import MOST_RUNS, Session
 from mtlkit.weighting import METHODS
 
 SMALL = {"scenes": 64, "batch_size": 4}
@@ -90,12 +91,12 @@ def test_a_schedule_gives_the_same_numbers_each_time():
 
 def test_without_a_front_end_it_shows_a_picture_of_the_same_steps_and_no_thread_runs(lab):
     data, metadata = lab._repr_mimebundle_()
-    assert len(lab.records) == live_module.WARM_UP and not trainers()
+    assert len(lab.records) == lab_module.WARM_UP and not trainers()
     assert data["text/plain"] == metadata["image/png"]["alt"]
     assert "application/vnd.jupyter.widget-view+json" in data
     assert len(data["image/png"]) * 3 / 4 <= 100_000
     lab._repr_mimebundle_()
-    assert len(lab.records) == live_module.WARM_UP  # shown again, it does not train on
+    assert len(lab.records) == lab_module.WARM_UP  # shown again, it does not train on
 
 
 def test_it_trains_in_one_thread_once_a_view_is_there(lab):
@@ -124,11 +125,13 @@ def test_every_control(lab, browser):
     browser.press("step")
     record = lab.records[-1]
     assert record.weights == {"classify": 0.25, "detect": 3.0} and record.rate == 0.1 and record.method == "NashMTL"
-    before = lab.session.case.loader.dataset
+    before = lab.session.setup.loader.dataset
     browser.set(data={"scene_class": "count", "label_noise": 0.5})
     browser.press("step")
-    assert lab.session.case.loader.dataset is not before
-    assert browser.last["data"]["scene_class"] == "count" and browser.last["classes"][0] == "one digit"
+    assert lab.session.setup.loader.dataset is not before
+    assert browser.last["data"]["scene_class"] == "count" and browser.last["samples"][0]["truth"].endswith(
+        ("digit", "digits")
+    )
     browser.press("reset")
     assert lab.records == [] and lab.session.seed == 0 and len(lab.runs) == 2
     assert browser.last["earlier"][0]["points"][0][0] == 1
@@ -164,7 +167,7 @@ def test_a_weight_of_zero_for_every_task_trains_nothing_and_is_no_error(lab, bro
     lab.wait(1)
     browser.press("pause")
     browser.set(classify=0, detect=0)
-    parameters = list(lab.session.case.model.parameters())
+    parameters = list(lab.session.setup.model.parameters())
     before = [p.clone() for p in parameters]
     browser.press("step")
     assert all(torch.equal(a, b) for a, b in zip(before, parameters, strict=True)) and not browser.last["error"]
@@ -191,7 +194,7 @@ def test_a_frame_is_small_and_holds_every_step(lab, browser):
     sizes = [len(json.dumps(content)) + sum(map(len, buffers)) for content, buffers in frames]
     assert np.mean(sizes) <= 2000
     content = next(content for content, buffers in browser.frames if content["t"] == "all")
-    assert content["tasks"] == TASKS and len(content["labels"]) == 9
+    assert content["tasks"] == ["classify", "detect"] and len(content["samples"]) == 9
 
 
 def test_a_frame_costs_little_of_the_kernel():
@@ -203,7 +206,7 @@ def test_a_frame_costs_little_of_the_kernel():
     record, spent, frames = lab.records[-1], [], 40
     for number in range(frames):  # as in life: five steps a frame, the scenes in every fourth
         lab._link._pending = [record] * 5
-        lab._link._boxes_at = 0.0 if number % 4 == 0 else float("inf")
+        lab._link._looked_at = 0.0 if number % 4 == 0 else float("inf")
         browser.lab._link._seen = lab._link._number
         started = time.thread_time()
         lab._link.send_frame()
@@ -229,7 +232,7 @@ def test_a_view_that_does_not_keep_up_gets_no_more_frames_and_then_everything(la
     lab.wait(2)
     browser.take = lambda content, buffers=(): browser.frames.append((content, buffers))  # it no longer looks
     lab.widget.send = browser.take
-    lab._link._number = lab._link._seen + live_module.WINDOW + 1
+    lab._link._number = lab._link._seen + link_module.WINDOW + 1
     sent = len(browser.frames)
     lab.wait(lab.session.steps_done + 20)
     assert len(browser.frames) == sent
@@ -240,13 +243,13 @@ def test_a_view_that_does_not_keep_up_gets_no_more_frames_and_then_everything(la
 
 def test_without_heartbeats_it_waits_and_goes_on_when_the_view_is_back(lab, browser, monkeypatch):
     lab.wait(2)
-    monkeypatch.setattr(live_module, "AWAY", 0.0)
+    monkeypatch.setattr(link_module, "AWAY", 0.0)
     until(lambda: not lab._link.is_present())
     time.sleep(0.3)
     at = lab.session.steps_done
     time.sleep(0.3)
     assert lab.session.steps_done == at
-    monkeypatch.setattr(live_module, "AWAY", 10.0)
+    monkeypatch.setattr(link_module, "AWAY", 10.0)
     browser.say(t="hello")
     assert browser.last["t"] == "all" or browser.frames[-2][0]["t"] == "all"
     lab.wait(at + 2)
@@ -297,7 +300,7 @@ def test_a_loss_that_becomes_nan_stops_the_lab_names_the_task_and_reset_mends_it
     lab.wait(2)
     browser.press("pause")
     with torch.no_grad():
-        next(lab.session.case.model.task_parameters("detect")).fill_(float("nan"))
+        next(lab.session.setup.model.task_parameters("detect")).fill_(float("nan"))
     browser.press("start")
     with pytest.raises(RuntimeError, match="'detect'"):
         lab.wait(10_000)
@@ -431,8 +434,8 @@ def test_scores_are_those_of_evaluate(lab):
 
     lab.set(data={"scene_class": "texture"})
     lab.run(1)
-    model = lab.session.case.model
-    expected = evaluate(model, lab.session.case.tasks, lab.session.validation, device="cpu")
+    model = lab.session.setup.model
+    expected = evaluate(model, lab.session.setup.tasks, lab.session.validation, device="cpu")
     scoring = lab.session._score()
     *_, scores = scoring
-    assert scores == {name: pytest.approx(expected[name]) for name in ("accuracy", "ap")}
+    assert scores == {name: pytest.approx(expected[name]) for name in ("classify/accuracy", "detect/ap")}

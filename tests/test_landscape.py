@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mtlkit.lab import GradientExplorer, LandscapeExplorer
-from mtlkit.landscape import Landscape
+from mtlkit.lab.landscape.landscape import Landscape
 from mtlkit.weighting import MGDA, NashMTL, StaticWeights
 
 

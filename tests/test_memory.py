@@ -5,36 +5,39 @@ import json
 import pytest
 import torch
 
+from mtlkit.cases import find_case
+from mtlkit.cases.text import text_model
 from mtlkit.cli import main
 from mtlkit.data import DigitScenes
 from mtlkit.data.text import TextTasks
-from mtlkit.memory import _Watch, measure_memory, predict_memory
-from mtlkit.recipe import Case, Recipe
-from mtlkit.transformer import mixed_task, text_model
+from mtlkit.tasks import mixed_task
+from mtlkit.training.memory import _Watch, measure_memory, predict_memory
 from mtlkit.weighting import METHODS
 
 SETTINGS = [
-    (Recipe(batch_size=8), "EqualWeights", {}),
-    (Recipe(batch_size=64), "EqualWeights", {}),
-    (Recipe(batch_size=64), "EqualWeights", {"accumulate": 4}),
-    (Recipe(batch_size=64), "EqualWeights", {"recompute": True}),
-    (Recipe(batch_size=64), "UPGrad", {}),
-    (Recipe(batch_size=64), "MGDAUB", {}),
-    (Recipe(batch_size=8, encoder="resnet18"), "UPGrad", {"accumulate": 2, "recompute": True}),
+    ({"batch_size": 8}, "EqualWeights", {}),
+    ({"batch_size": 64}, "EqualWeights", {}),
+    ({"batch_size": 64}, "EqualWeights", {"accumulate": 4}),
+    ({"batch_size": 64}, "EqualWeights", {"recompute": True}),
+    ({"batch_size": 64}, "UPGrad", {}),
+    ({"batch_size": 64}, "MGDAUB", {}),
+    ({"batch_size": 8, "encoder": "resnet18"}, "UPGrad", {"accumulate": 2, "recompute": True}),
 ]
 
 
 @pytest.mark.filterwarnings("ignore:.*Memory block of unknown size")
-@pytest.mark.parametrize(("recipe", "method", "options"), SETTINGS, ids=str)
-def test_the_prediction_is_within_15_percent(recipe, method, options):
-    case = Case(recipe, None, DigitScenes("train", recipe.batch_size))
-    before = {name: tensor.clone() for name, tensor in case.model.state_dict().items()}
-    batch = next(case.loader)
-    predicted = predict_memory(case.model, case.tasks, batch, METHODS[method], **options)
-    measured = measure_memory(case.model, case.tasks, batch, METHODS[method], device="cpu", **options)
+@pytest.mark.parametrize(("setting", "method", "options"), SETTINGS, ids=str)
+def test_the_prediction_is_within_15_percent(setting, method, options):
+    case = find_case("scenes", encoder=setting.get("encoder", "conv"))
+    n = setting["batch_size"]
+    setup = case.setup(batch_size=n, train_set=DigitScenes("train", n))
+    before = {name: tensor.clone() for name, tensor in setup.model.state_dict().items()}
+    batch = next(setup.loader)
+    predicted = predict_memory(setup.model, setup.tasks, batch, METHODS[method], **options)
+    measured = measure_memory(setup.model, setup.tasks, batch, METHODS[method], device="cpu", **options)
     assert predicted["peak"] == pytest.approx(measured, rel=0.15)
     assert predicted["gradients"] <= predicted["parameters"] < predicted["peak"]
-    assert all(torch.equal(tensor, before[name]) for name, tensor in case.model.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in setup.model.state_dict().items())
 
 
 @pytest.mark.filterwarnings("ignore:.*Memory block of unknown size")
@@ -53,18 +56,18 @@ def adamw(model):
 def test_the_command_counts_the_moving_average_that_training_keeps(capsys):
     assert main(["memory", "--batch-size", "8", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    case = Case(Recipe(batch_size=8), None, DigitScenes("train", 8))
-    alone = predict_memory(case.model, case.tasks, next(case.loader))
+    setup = find_case("scenes").setup(batch_size=8, train_set=DigitScenes("train", 8))
+    alone = predict_memory(setup.model, setup.tasks, next(setup.loader))
     assert told["average_mb"] == told["parameters_mb"] > 0
     assert told["peak_mb"] == pytest.approx(alone["peak"] / 1e6 + told["average_mb"], abs=0.02)
 
 
 def test_what_is_lowered_is_lowered():
-    case = Case(Recipe(batch_size=32), None, DigitScenes("train", 32))
-    batch = next(case.loader)
+    setup = find_case("scenes").setup(batch_size=32, train_set=DigitScenes("train", 32))
+    batch = next(setup.loader)
 
     def peak(method="EqualWeights", **options):
-        return predict_memory(case.model, case.tasks, batch, METHODS[method], **options)["peak"]
+        return predict_memory(setup.model, setup.tasks, batch, METHODS[method], **options)["peak"]
 
     assert peak(accumulate=4) < peak(accumulate=2) < peak()
     assert peak(recompute=True) < 0.8 * peak()
@@ -73,9 +76,9 @@ def test_what_is_lowered_is_lowered():
 
 def test_the_prediction_is_the_same_every_time():
     """Addresses of what is gone are used again; nothing may depend on them."""
-    case = Case(Recipe(batch_size=16), None, DigitScenes("train", 16))
-    batch = next(case.loader)
-    told = {predict_memory(case.model, case.tasks, batch, METHODS["UPGrad"])["peak"] for _ in range(8)}
+    setup = find_case("scenes").setup(batch_size=16, train_set=DigitScenes("train", 16))
+    batch = next(setup.loader)
+    told = {predict_memory(setup.model, setup.tasks, batch, METHODS["UPGrad"])["peak"] for _ in range(8)}
     assert len(told) == 1
 
 

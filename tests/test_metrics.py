@@ -8,8 +8,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mtlkit.data import DigitScenes
-from mtlkit.metrics import Accuracy, AveragePrecision, find_objects
 from mtlkit.model import Detections
+from mtlkit.tasks.metrics import Accuracy, AveragePrecision, find_objects
 
 
 def noisy_detections(scenes, indices, generator):

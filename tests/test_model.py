@@ -1,5 +1,6 @@
 import pytest
 import torch
+from models import small_model
 
 from mtlkit.model import (
     ClassificationHead,
@@ -9,7 +10,6 @@ from mtlkit.model import (
     ResNetEncoder,
     SharedEncoderModel,
 )
-from mtlkit.recipe import Recipe
 
 
 def parameters(module):
@@ -17,7 +17,7 @@ def parameters(module):
 
 
 def test_every_parameter_is_shared_or_of_one_task():
-    model = Recipe().model(5, 10)
+    model = small_model()
     parts = [model.shared_parameters(), model.task_parameters("classify"), model.task_parameters("detect")]
     found = [id(p) for part in parts for p in part]
     assert sorted(found) == sorted(id(p) for p in model.parameters())
@@ -26,7 +26,7 @@ def test_every_parameter_is_shared_or_of_one_task():
 
 def test_the_small_encoder_has_100k_to_400k_parameters():
     assert 100_000 <= parameters(ConvEncoder()) <= 400_000
-    assert 100_000 <= parameters(Recipe().model(5, 10)) <= 400_000
+    assert 100_000 <= parameters(small_model()) <= 400_000
 
 
 @pytest.mark.parametrize("encoder", [ConvEncoder(), ResNetEncoder()], ids=["conv", "resnet18"])
@@ -56,6 +56,6 @@ def test_normalize_gives_zero_mean_and_unit_variance():
 
 
 def test_the_seed_determines_the_initial_weights():
-    one, two, other = (Recipe(seed=seed).model(5, 10) for seed in (3, 3, 4))
+    one, two, other = (small_model(seed=seed) for seed in (3, 3, 4))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))

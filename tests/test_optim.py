@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtlkit.optim import MuonAdamW, one_cycle
+from mtlkit.training.optim import MuonAdamW, one_cycle
 
 
 def small_net(memory_format=torch.contiguous_format):

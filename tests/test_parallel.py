@@ -14,10 +14,10 @@ import pytest
 import sharded_worker
 import torch
 
-from mtlkit.checkpoints import load_checkpoint, read_checkpoint
+from mtlkit.cases import find_case
 from mtlkit.data import DataError, DigitScenes, Loader
-from mtlkit.parallel import Group
-from mtlkit.recipe import Case, Recipe
+from mtlkit.machine.parallel import Group
+from mtlkit.training.checkpoints import load_checkpoint, read_checkpoint
 from mtlkit.weighting import METHODS
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
@@ -93,10 +93,9 @@ def test_when_one_process_is_killed_the_others_say_so_and_the_run_can_go_on(tmp_
     _, said = launcher.communicate(timeout=30)  # well within the run's own end
     assert launcher.returncode != 0
     assert "process 0 of 2 lost the others" in said and "--resume" in said
-    case = Case(Recipe())
-    parts = {name: getattr(case, name) for name in ("model", "average", "optimizer", "weighting", "loader")}
-    reached = load_checkpoint(file, **parts).step
-    assert reached >= 5 and case.loader.batches_given == reached
+    setup = find_case("scenes").setup()
+    reached = load_checkpoint(file, **setup.states).step
+    assert reached >= 5 and setup.loader.batches_given == reached
 
     goes_on = start(tmp_path, reached + 3, train_options=["--resume"])
     printed, said = goes_on.communicate(timeout=90)

@@ -5,27 +5,30 @@ import pytest
 from PIL import Image
 
 from mtlkit import plots
+from mtlkit.cases import SeenText, find_case
 from mtlkit.data import DigitScenes
-from mtlkit.figures import scene_classes
 from mtlkit.lab import DetectionExplorer
-from mtlkit.recipe import Case, Recipe
 from mtlkit.training import train
+from mtlkit.upkeep.figures import scene_classes
 
 
 @pytest.fixture(scope="module")
 def run():
-    case = Case(Recipe(batch_size=8), None, DigitScenes("train", 32, missing={"classify": 0.3, "detect": 0.3}))
-    return case, list(train(case.model, case.tasks, case.loader, steps=4, device="cpu"))
+    setup = find_case("scenes").setup(
+        batch_size=8, train_set=DigitScenes("train", 32, missing={"classify": 0.3, "detect": 0.3})
+    )
+    return setup, list(train(setup.model, setup.tasks, setup.loader, steps=4, device="cpu"))
 
 
 def test_every_picture_draws_something_and_says_what(run):
-    case, records = run
+    setup, records = run
     scores = {"accuracy": 0.5, "ap": 0.1}
     pictures = [
-        plots.samples(case.train_set, range(6)),
-        plots.predictions(case.model, case.train_set, range(4)).picture,
+        plots.samples(setup.train_set, range(6)),
+        plots.predictions(setup.model, setup.train_set, range(4)).picture,
         plots.loss_curves(records),
-        plots.run(records, case.model, case.train_set, scores),
+        plots.run(records, setup.case.see(setup.train_set, range(12), setup.model), scores),
+        plots.run(records, [SeenText("sort", "sort:ba=", "ab|", "ab|")], scores),
         plots.curves({"a": [3, 2, 1], "b": [1, 2, 3]}, xlabel="step", ylabel="loss"),
         plots.bars({"one": scores, "two": scores}, ylabel="score"),
         scene_classes(),
@@ -55,18 +58,18 @@ def test_a_box_is_drawn_where_it_is():
 
 
 def test_the_explorer_follows_its_sliders(run):
-    case, _ = run
-    explorer = DetectionExplorer(case.model, case.train_set, range(4))
+    setup, _ = run
+    explorer = DetectionExplorer(setup.model, setup.train_set, range(4))
     explorer.score.value = 0.02
-    many, picture = explorer.counts.value, explorer.image.value
+    many, picture = explorer.says.value, explorer.image.value
     explorer.score.value = 0.98
-    assert explorer.counts.value != many and explorer.image.value != picture
-    assert explorer.counts.value.startswith("<b>0</b>")
+    assert explorer.says.value != many and explorer.image.value != picture
+    assert explorer.says.value.startswith("<b>0</b>")
 
 
 def test_the_explorer_shows_a_widget_or_else_its_picture(run):
-    case, _ = run
-    data, metadata = DetectionExplorer(case.model, case.train_set, range(2))._repr_mimebundle_()
+    setup, _ = run
+    data, metadata = DetectionExplorer(setup.model, setup.train_set, range(2))._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data and data["image/png"]
     assert metadata["image/png"]["alt"] == data["text/plain"]
 

@@ -8,12 +8,14 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mtlkit import text_experiments
+from mtlkit.cases.text import text_model
 from mtlkit.data import Loader
 from mtlkit.data.text import LENGTH, SIZES, TASKS, VOCABULARY, TextTasks, decode, encode, mixture
-from mtlkit.text_experiments import TextOutcome
+from mtlkit.experiments import read
+from mtlkit.experiments import text as text_experiments
+from mtlkit.model import LowRank, add_adapters, flops_of, parameters_of
+from mtlkit.tasks import mixed_task, text_tasks
 from mtlkit.training import evaluate, train
-from mtlkit.transformer import LowRank, add_adapters, flops_of, mixed_task, parameters_of, text_model, text_tasks
 
 ANSWERS = {
     "reverse": lambda word: word[::-1],
@@ -110,8 +112,8 @@ def test_scores_are_those_of_the_right_tokens(samples):
     perfect = 50 * torch.nn.functional.one_hot(batch["target"].clamp(min=0), len(VOCABULARY)).float()
     scores.update(perfect, batch)
     found = scores.compute()
-    assert found["sort"] == 1 and found["sort_loss"] == pytest.approx(0, abs=1e-6)
-    assert math.isnan(text_tasks(["add"])[0].metric().compute()["add"])
+    assert found["accuracy"] == 1 and found["loss"] == pytest.approx(0, abs=1e-6)
+    assert math.isnan(text_tasks(["add"])[0].metric().compute()["accuracy"])
 
 
 def test_adapters_begin_at_nothing_and_change_their_own_task_only(samples):
@@ -144,28 +146,24 @@ def test_a_frozen_model_trains_its_adapters_alone(samples):
 def test_it_learns():
     model = text_experiments.fit(text_model(48), {"sort": 500}, steps=60)
     found = evaluate(model, text_tasks(["sort"]), TextTasks("val", 100, sizes={"sort": 1}), device="cpu")
-    assert found["sort_loss"] < 0.8 * math.log(27)
+    assert found["sort/loss"] < 0.8 * math.log(27)
 
 
-def test_an_interrupted_experiment_goes_on_and_the_table_comes_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_experiments, "settings", lambda: {"one": run, "two": run})
-    monkeypatch.setattr(text_experiments, "scores", lambda _: {n: 0.5 for t in TASKS for n in (t, f"{t}_loss")})
-
-    def run(seed):
-        return text_model(16), 7
-
-    file = tmp_path / "text.csv"
-    running = text_experiments.text(2, file)
-    next(running), next(running), next(running)
-    rest = list(text_experiments.text(2, file))
-    assert [(o.setting, o.seed) for o in rest] == [("two", 1)]
-    table = text_experiments.read(file)
-    assert len(table) == 4 and isinstance(table[0], TextOutcome)
-    assert table[0].parameters == parameters_of(16, 2) and table[0].trained == 7 and table[0].scores["add"] == 0.5
-
-
-def test_every_setting_of_the_experiment_trains(monkeypatch):
+def test_every_setting_of_the_experiment_gives_every_column(monkeypatch):
+    experiment = text_experiments.text_experiment()
     monkeypatch.setattr(text_experiments, "STEPS", 3)
     monkeypatch.setattr(text_experiments, "fit", lambda model, *args, **options: model)
-    counted = {name: run(0)[1] for name, run in text_experiments.settings().items()}
-    assert counted["width 16"] < counted["T = 1"] == counted["all weights"] and counted["adapters"] < counted["T = 1"]
+    rows = {name: setting(0) for name, setting in experiment.settings.items()}
+    assert all(set(row) == set(experiment.columns) for row in rows.values())
+    trained = {name: row["trained"] for name, row in rows.items()}
+    assert trained["width 16"] < trained["T = 1"] == trained["all weights"] and trained["adapters"] < trained["T = 1"]
+    assert rows["adapters"]["parameters"] > rows["T = 1"]["parameters"]
+
+
+def test_the_kept_table_is_complete():
+    rows = read("text")
+    assert {(row.setting, row.seed) for row in rows} == {
+        (setting, seed) for setting in text_experiments.text_experiment().settings for seed in range(5)
+    }
+    sizes = text_experiments.losses_by_size(rows)
+    assert len(sizes) == 6 and all(len(losses) == 5 for losses in sizes.values())

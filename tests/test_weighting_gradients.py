@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 
+from mtlkit.cases import find_case
 from mtlkit.data import DigitScenes, Loader
-from mtlkit.metrics import delta_m
-from mtlkit.recipe import Case, Recipe
 from mtlkit.tasks import Task
+from mtlkit.tasks.metrics import delta_m
 from mtlkit.training import TrainingError, train
 from mtlkit.weighting import MGDA, AlignedMTL, EqualWeights, PCGrad, UPGrad, WeightingError, conflict, jacobian
 
@@ -28,11 +28,11 @@ def scenes():
 
 
 def setting(scenes):
-    case = Case(Recipe(batch_size=8), None, scenes)
-    case.model.train().to(memory_format=torch.channels_last)
+    setup = find_case("scenes").setup(batch_size=8, train_set=scenes)
+    setup.model.train().to(memory_format=torch.channels_last)
     batch = next(Loader(scenes, 8))
-    outputs = case.model(batch["image"])
-    return case.model, {task.name: task.loss(outputs[task.name], batch) for task in case.tasks}
+    outputs = setup.model(batch["image"])
+    return setup.model, {task.name: task.loss(outputs[task.name], batch) for task in setup.tasks}
 
 
 @pytest.mark.parametrize("at", ["parameters", "features"])
@@ -88,15 +88,15 @@ def test_an_unknown_place_is_refused():
 
 
 def test_training_says_at_which_step_and_task_a_gradient_broke(scenes):
-    case = Case(Recipe(batch_size=8), None, scenes)
+    setup = find_case("scenes").setup(batch_size=8, train_set=scenes)
 
     def broken(logits, batch):  # a finite loss with an infinite slope: the square root at 0
         return (logits - logits.detach()).abs().sum().sqrt()
 
-    bad = Task("classify", broken, case.tasks[0].metric, "accuracy")
+    bad = Task("classify", broken, setup.tasks[0].metric, "accuracy")
     for method in (EqualWeights(), PCGrad()):
         with pytest.raises(TrainingError, match=r"gradient.*'classify'.*at step 1"):
-            next(train(case.model, [bad, case.tasks[1]], case.loader, method, steps=1, device="cpu"))
+            next(train(setup.model, [bad, setup.tasks[1]], setup.loader, method, steps=1, device="cpu"))
 
 
 def test_conflict_measures_angle_size_and_dominance():

@@ -2,12 +2,21 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mtlkit.cases import Case
 
 NAMES = ("quality", "sharing", "photos", "import", "data", "weighting", "training", "live", "soak")
 
 
-def run(what: str, seconds: float = 60.0, photos: Path | None = None, figures: Path | None = None) -> dict[str, Any]:
+def run(
+    what: str,
+    seconds: float = 60.0,
+    photos: Path | None = None,
+    figures: Path | None = None,
+    case: "str | Case" = "scenes",
+) -> dict[str, Any]:
     """Run one of the benchmarks in `NAMES`.
 
     Args:
@@ -15,18 +24,20 @@ def run(what: str, seconds: float = 60.0, photos: Path | None = None, figures: P
         seconds: budget of each contestant in "quality" and "photos", length of "soak".
         photos: folder with real photographs, for "photos".
         figures: folder for the numbers and the picture of "training".
+        case: what "quality", "sharing", "training", "live" and "soak" train.
     """
     from mtlkit.bench import live, quality, speed, training, weighting
+    from mtlkit.cases import find_case
 
     benches: dict[str, Callable[[], dict[str, Any]]] = {
-        "quality": lambda: quality.quality(seconds),
-        "sharing": quality.sharing,
+        "quality": lambda: quality.quality(find_case(case), seconds),
+        "sharing": lambda: quality.sharing(find_case(case)),
         "photos": lambda: quality.photographs(photos, seconds),
         "import": speed.import_time,
         "data": speed.scenes_per_second,
         "weighting": weighting.weighting,
-        "training": lambda: training.training(figures),
-        "live": live.live,
-        "soak": lambda: live.soak(seconds),
+        "training": lambda: training.training(find_case(case), figures),
+        "live": lambda: live.live(find_case(case)),
+        "soak": lambda: live.soak(find_case(case), seconds),
     }
     return benches[what]()

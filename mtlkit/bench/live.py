@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mtlkit.cases import Case
 from mtlkit.lab.browser import Notebook, browser, jupyterlab, missing, shut_down, write_notebook
 
-CODE = "from mtlkit.lab import LossWeightingLab\nlab = LossWeightingLab('bench')\nlab"
+CODE = "from mtlkit.lab import LossWeightingLab\nlab = LossWeightingLab('bench', case={case!r})\nlab"
 FIRST = Path(__file__).parents[2] / "notebooks" / "00_start_here.ipynb"
 MUTE = "lab.session.__dict__.update(after_step=lambda record: None, may_run=lambda: True)"
 SPEAK = "lab.session.__dict__.update(after_step=lab._link.stepped, may_run=lab._link.is_present)"
@@ -22,7 +23,7 @@ MOVE = """(input, by) => {
 }"""
 
 
-def live(rounds: int = 3, moves: int = 30, seconds: float = 6.0) -> dict[str, Any]:
+def live(case: Case, rounds: int = 3, moves: int = 30, seconds: float = 6.0) -> dict[str, Any]:
     """Measure the lab from outside.
 
     Returns:
@@ -35,14 +36,14 @@ def live(rounds: int = 3, moves: int = 30, seconds: float = 6.0) -> dict[str, An
     Raises:
         RuntimeError: if there is no browser.
     """
-    with _served() as (chrome, address):
+    with _served(case) as (chrome, address):
         found = [_round(chrome, address, moves, seconds) for _ in range(rounds)]
         starts = [_first_curve(chrome, address) for _ in range(rounds)] if FIRST.exists() else []
     result = {key: round(statistics.median(one[key] for one in found), 2) for key in found[0]}
     return result | ({"first_curve_s": round(statistics.median(starts), 2)} if starts else {})
 
 
-def soak(seconds: float = 1800.0, samples: int = 12) -> dict[str, Any]:
+def soak(case: Case, seconds: float = 1800.0, samples: int = 12) -> dict[str, Any]:
     """Train in sight for a long time and watch the memory, in MB.
 
     Returns:
@@ -53,7 +54,7 @@ def soak(seconds: float = 1800.0, samples: int = 12) -> dict[str, Any]:
         RuntimeError: if there is no browser.
     """
     kernel, heap = [], []
-    with _served() as (chrome, address):
+    with _served(case) as (chrome, address):
         page, notebook = _open_lab(chrome, address)
         tools = page.context.new_cdp_session(page)
         tools.send("Performance.enable")
@@ -77,13 +78,13 @@ def soak(seconds: float = 1800.0, samples: int = 12) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _served() -> Iterator[tuple[Any, str]]:
+def _served(case: Case) -> Iterator[tuple[Any, str]]:
     """Yield a browser and the address of a JupyterLab with `live.ipynb` and, where it is, a copy of notebook 00."""
     if lacking := missing():
         raise RuntimeError(lacking)
     with tempfile.TemporaryDirectory() as name, browser() as chrome:
         folder = Path(name)
-        write_notebook(folder / "live.ipynb", CODE)
+        write_notebook(folder / "live.ipynb", CODE.format(case=case.source or case.name))
         if FIRST.exists():
             (folder / "first.ipynb").write_bytes(FIRST.read_bytes())
         with jupyterlab(folder) as address:
@@ -115,7 +116,7 @@ def _round(chrome: Any, address: str, moves: int, seconds: float) -> dict[str, f
     after = counts()
     passed, frames, looks, got = (b - a for a, b in zip(before, after, strict=True))
 
-    slider = lab.locator(".classify input").first
+    slider = lab.locator(".task input").first
     slider.focus()
     to_weight, to_pixels, readout = [], [], []
     for move in range(moves):

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
-from mtlkit.plots import BLUE, GREEN, LINES, ORANGE, STYLE, Picture
+from mtlkit.plots.style import BLUE, GREEN, LINES, ORANGE, STYLE, Picture
 
 
 def step_costs(results: Mapping[str, Any]) -> Picture:
@@ -47,7 +47,7 @@ def _draw_loops(axes: Axes, ratios: Mapping[str, float]) -> None:
 def _draw_cost(axes: Axes, curves: Mapping[str, Any]) -> None:
     for (name, rows), (colour, line) in zip(curves.items(), LINES, strict=False):
         values, milliseconds, floor = zip(*rows, strict=True)
-        axes.plot(values, milliseconds, line, color=colour, label=name, marker=".")
+        axes.plot(values, milliseconds, linestyle=line, color=colour, label=name, marker=".")
         axes.plot(values, floor, ":", color=colour, linewidth=1, label="floor" if colour == BLUE else None)
     axes.set_ylim(0)
     axes.set_xlim(0)

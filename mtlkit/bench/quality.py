@@ -13,45 +13,43 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from mtlkit.cases import Case, find_case
 from mtlkit.data import Batch, DigitScenes, Loader, OxfordPets
-from mtlkit.metrics import AveragePrecision
-from mtlkit.optim import MuonAdamW, one_cycle
-from mtlkit.recipe import Case, Recipe
-from mtlkit.records import Record
-from mtlkit.tasks import Task
-from mtlkit.training import evaluate, train
+from mtlkit.tasks import AveragePrecision
+from mtlkit.training import Record, evaluate, one_cycle, train
 
 
 def _say(name: str, result: dict[str, Any]) -> None:
     print(f"{name}: " + ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in result.items()))
 
 
-def _train_case(recipe: Recipe, seconds: float, also: Any = None) -> dict[str, Any]:
+def _train_case(case: Case, seconds: float, also: Any = None) -> dict[str, Any]:
     """Train and score on the test split; `also` is a further data set whose accuracy is wanted."""
-    case = Case(recipe)
-    records = list(
-        train(
-            case.model, case.tasks, case.loader, case.weighting, case.optimizer, average=case.average, seconds=seconds
-        )
-    )
-    scores = evaluate(case.average, case.tasks, recipe.open("test"))
+    setup = case.setup()
+    records = list(train(*setup.parts, average=setup.average, seconds=seconds))
+    scores = evaluate(setup.average, setup.tasks, case.open("test"))
     if also is not None:
-        scores["accuracy_of_further_images"] = evaluate(case.average, case.tasks[:1], also)["accuracy"]
+        further = evaluate(setup.average, setup.tasks[:1], also)
+        scores["accuracy_of_further_images"] = further[setup.tasks[0].score_name]
     return scores | {
         "steps": len(records),
         "seconds": records[-1].seconds,
-        "parameters": sum(p.numel() for p in case.model.parameters()),
-        "image_class": case.train_set.label_origin,
+        "parameters": sum(p.numel() for p in setup.model.parameters()),
+        "image_class": getattr(setup.train_set, "label_origin", None),
     }
 
 
-def quality(seconds: float) -> dict[str, Any]:
-    """Train our model and two torchvision detectors from scratch for the same time on the same scenes."""
+def quality(case: Case, seconds: float) -> dict[str, Any]:
+    """Train a case for some time; on scenes, two torchvision detectors from scratch for the same time as well."""
+    if case.name != "scenes":
+        result = _train_case(case, seconds)
+        _say(case.name, result)
+        return {case.name: result}
     results: dict[str, Any] = {}
     for scene_class in ("texture", "count"):
-        results[scene_class] = _train_case(Recipe(scene_class=scene_class), seconds)
+        results[scene_class] = _train_case(case.with_knobs(scene_class=scene_class), seconds)
         _say(f"mtlkit, scene class {scene_class}", results[scene_class])
-    train_set, test_set = Recipe().open("train"), Recipe().open("test")
+    train_set, test_set = (case.open(split) for split in ("train", "test"))
     for name, build, rate, decay in (
         ("ssdlite320", ssdlite, 0.15 / 192, 4e-5),
         ("fcos_resnet18", fcos, 0.01 / 16, 1e-4),
@@ -61,7 +59,7 @@ def quality(seconds: float) -> dict[str, Any]:
             sizes[size] = _train_torchvision(build(size), train_set, test_set, seconds, rate, decay)
             _say(f"{name} at {size} px", sizes[size])
         results[name] = max(sizes.values(), key=lambda scores: scores["ap"])
-        results[f"ap_over_{name}"] = results["texture"]["ap"] / max(results[name]["ap"], 1e-3)
+        results[f"ap_over_{name}"] = results["texture"]["detect/ap"] / max(results[name]["ap"], 1e-3)
     return results
 
 
@@ -122,20 +120,17 @@ def torchvision_step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: 
     optimizer.step()
 
 
-def sharing(rounds: int = 9, steps: int = 30) -> dict[str, Any]:
-    """Compare one joint model with two single-task models of the same encoder: parameters and seconds a step."""
-    train_set = DigitScenes("train", 2000)
+def sharing(case: Case, rounds: int = 9, steps: int = 30) -> dict[str, Any]:
+    """Compare one joint model with single-task models of the same encoder: parameters and seconds a step."""
+    train_set = case.open("train")
+    tasks = [task.name for task in case.make_tasks(case.read_labels(train_set))]
     parameters: dict[str, int] = {}
     seconds: dict[str, list[float]] = {}
     runs: dict[str, Iterator[Record]] = {}
-    for name, chosen in {"joint": ("classify", "detect"), "classify": ("classify",), "detect": ("detect",)}.items():
-        case = Case(Recipe(), None, train_set)
-        tasks: list[Task] = [task for task in case.tasks if task.name in chosen]
-        for task in case.tasks:
-            if task.name not in chosen:
-                del case.model.heads[task.name]
-        parameters[name], seconds[name] = sum(p.numel() for p in case.model.parameters()), []
-        runs[name] = train(case.model, tasks, case.loader, optimizer=MuonAdamW(case.model), steps=(rounds + 1) * steps)
+    for name, only in {"joint": None, **{task: [task] for task in tasks}}.items():
+        setup = case.setup(method="EqualWeights", only=only, train_set=train_set)
+        parameters[name], seconds[name] = sum(p.numel() for p in setup.model.parameters()), []
+        runs[name] = train(*setup.parts, steps=(rounds + 1) * steps)
     for turn in range(rounds + 1):
         for name, records in runs.items():
             started = time.perf_counter()
@@ -144,11 +139,11 @@ def sharing(rounds: int = 9, steps: int = 30) -> dict[str, Any]:
             if turn:  # the first round warms up
                 seconds[name].append((time.perf_counter() - started) / steps)
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    ratios = [j / (c + d) for j, c, d in zip(*(seconds[name] for name in runs), strict=True)]
+    ratios = [joint / sum(alone) for joint, *alone in zip(*(seconds[name] for name in runs), strict=True)]
     return {
         "parameters": parameters,
         "milliseconds_per_step": {name: round(1e3 * value, 2) for name, value in median.items()},
-        "parameter_ratio": parameters["joint"] / (parameters["classify"] + parameters["detect"]),
+        "parameter_ratio": parameters["joint"] / sum(parameters[task] for task in tasks),
         "time_ratio": statistics.median(ratios),
     }
 
@@ -157,15 +152,13 @@ def photographs(folder: Path | None, seconds: float) -> dict[str, Any]:
     """Train on real photographs: pets (breed + head) and bccd (cells; the image's class is derived)."""
     if folder is None:
         raise ValueError("give --photos FOLDER, which holds oxford-iiit-pet/ and bccd/BCCD/")
-    recipe = Recipe.for_data(f"pets:{folder}")
-    authors_test = OxfordPets(folder, "test", recipe.size)
-    pets = _train_case(recipe, seconds, also=authors_test)
-    for name, photos in (("majority_class", recipe.open("test")), ("majority_class_of_further_images", authors_test)):
+    case = find_case(f"pets:{folder}")
+    authors_test = OxfordPets(folder, "test", case.values()["size"])
+    pets = _train_case(case, seconds, also=authors_test)
+    for name, photos in (("majority_class", case.open("test")), ("majority_class_of_further_images", authors_test)):
         labels = [photo.label for photo in photos.photos]
         pets[name] = max(map(labels.count, set(labels))) / len(labels)
     _say("pets", pets)
-    bccd = _train_case(
-        Recipe.for_data(f"voc:{folder}/bccd/BCCD", image_class="contains:Platelets", repair=True), seconds
-    )
+    bccd = _train_case(find_case(f"voc:{folder}/bccd/BCCD", image_class="contains:Platelets", repair=True), seconds)
     _say("bccd", bccd)
     return {"pets": pets, "bccd": bccd}

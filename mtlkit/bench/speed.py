@@ -7,12 +7,12 @@ import time
 from typing import Any
 
 from mtlkit.data import DigitScenes
-from mtlkit.threads import one_thread
+from mtlkit.machine import one_thread
 
 
 def import_time(rounds: int = 7) -> dict[str, Any]:
     """Compare importing the kit with `import torch, torchvision`, each in new processes, in turn."""
-    contestants = ("import torch, torchvision", "import mtlkit", "import mtlkit.recipe")
+    contestants = ("import torch, torchvision", "import mtlkit", "import mtlkit.cases")
     seconds: dict[str, list[float]] = {code: [] for code in contestants}
     for _ in range(rounds + 1):
         for code, values in seconds.items():

@@ -16,21 +16,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtlkit.bench.picture import step_costs
 from mtlkit.bench.quality import fcos, ssdlite, torchvision_step
 from mtlkit.bench.weighting import keep_freed_memory, seconds_of, torchjd_passes
+from mtlkit.cases import Case, Setup, find_case
 from mtlkit.data import Batch, DigitScenes, Loader
-from mtlkit.losses import classification_loss
-from mtlkit.memory import measure_memory, predict_memory
-from mtlkit.metrics import Accuracy
 from mtlkit.model import ClassificationHead, ConvEncoder, SharedEncoderModel
-from mtlkit.recipe import Case, Recipe
-from mtlkit.tasks import Task
-from mtlkit.training import train
+from mtlkit.tasks import Task, classification
+from mtlkit.training import measure_memory, predict_memory, train
 from mtlkit.weighting import METHODS, EqualWeights, UPGrad, Weighting
 
 Step = Callable[[], Any]
 
 
-def training(figures: Path | None = None) -> dict[str, Any]:
-    """Measure all of it; with a folder, leave `training.json` and `training.png` there.
+def training(case: Case, figures: Path | None = None) -> dict[str, Any]:
+    """Measure all of it, loops and memory on `case`; with a folder, leave `training.json` and `training.png` there.
 
     Returns:
         "loops": contestant → steps per second, as a multiple of the bare loop's or, for ours, of the other's;
@@ -40,7 +37,7 @@ def training(figures: Path | None = None) -> dict[str, Any]:
     keep_freed_memory()
     threads = torch.get_num_threads()
     results: dict[str, Any] = {"threads": threads, "torch": torch.__version__, "gflops": best_rate() / 1e9}
-    results |= {"loops": loops(), "cost": costs(results["gflops"] * 1e9), "memory": memory()}
+    results |= {"loops": loops(case), "cost": costs(results["gflops"] * 1e9), "memory": memory()}
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)
         (figures / "training.json").write_text(json.dumps(results, indent=1) + "\n")
@@ -51,24 +48,25 @@ def training(figures: Path | None = None) -> dict[str, Any]:
 # loops
 
 
-def loops(rounds: int = 15, steps: int = 8) -> dict[str, float]:
+def loops(case: Case, rounds: int = 15, steps: int = 8) -> dict[str, float]:
     """Compare loops that train the same model on the same batches with the same method and optimiser.
 
     Each is timed right after the loop that it is held against, whose turn comes first in every other round.
     """
-    scenes = DigitScenes("train", 2000)
+    train_set = case.open("train")
 
-    def fresh(method: str = "EqualWeights") -> Case:
-        return Case(Recipe(method=method), None, scenes)
+    def fresh(method: str = "EqualWeights") -> Setup:
+        return case.setup(method=method, train_set=train_set)
 
     pairs: dict[str, tuple[Step, Step]] = {
         "mtlkit / bare loop": (_ours(fresh()), _bare(fresh())),
         "mtlkit / bare loop (again)": (_ours(fresh()), _bare(fresh())),
         "mtlkit / LibMTL-style, EqualWeights": (_ours(fresh()), _libmtl(fresh(), _sum_backward)),
         "mtlkit / LibMTL-style, PCGrad": (_ours(fresh("PCGrad")), _libmtl(fresh(), _pcgrad_backward)),
-        "mtlkit / ssdlite320 at 64 px": (_ours(fresh()), _torchvision(ssdlite(64), scenes)),
-        "mtlkit / fcos_resnet18 at 64 px": (_ours(fresh()), _torchvision(fcos(64), scenes)),
     }
+    if case.name == "scenes":
+        for name, build in {"ssdlite320": ssdlite, "fcos_resnet18": fcos}.items():
+            pairs[f"mtlkit / {name} at 64 px"] = (_ours(fresh()), _torchvision(build(64), train_set))
     for method in ("PCGrad", "UPGrad"):
         if (step := _torchjd(fresh(), method)) is not None:
             pairs[f"mtlkit / TorchJD, {method}"] = (_ours(fresh(method)), step)
@@ -84,43 +82,48 @@ def loops(rounds: int = 15, steps: int = 8) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in ratios.items()}
 
 
-def _ours(case: Case) -> Step:
-    parts = (case.model, case.tasks, case.loader, case.weighting, case.optimizer)
-    return partial(next, train(*parts, steps=10**9, schedule=lambda _: 1.0, device="cpu"))
+def _ours(setup: Setup) -> Step:
+    return partial(next, train(*setup.parts, steps=10**9, schedule=lambda _: 1.0, device="cpu"))
 
 
-def _bare(case: Case) -> Step:
+def _input(setup: Setup, batch: Batch) -> Tensor:
+    x = batch[setup.model.reads]
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def _bare(setup: Setup) -> Step:
     """Return what one writes by hand for this model and no other."""
-    model, optimizer, loader = case.model, case.optimizer, case.loader
-    classify, detect = (task.loss for task in case.tasks)
+    model, optimizer, loader = setup.model, setup.optimizer, setup.loader
+    losses = {task.name: task.loss for task in setup.tasks}
     model.train().to(memory_format=torch.channels_last)
 
     def step() -> None:
         batch = next(loader)
         optimizer.zero_grad()
-        outputs = model(batch["image"].contiguous(memory_format=torch.channels_last))
-        loss = classify(outputs["classify"], batch) + detect(outputs["detect"], batch)
-        loss.backward()
+        outputs = model(_input(setup, batch))
+        first, *others = (loss(outputs[name], batch) for name, loss in losses.items())
+        sum(others, first).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimizer.step()
 
     return step
 
 
-def _libmtl(case: Case, backward: Callable[[SharedEncoderModel, Tensor], None]) -> Step:
+def _libmtl(setup: Setup, backward: Callable[[SharedEncoderModel, Tensor], None]) -> Step:
     """In the manner of LibMTL's trainer: losses in a vector, meters that read them in every step, grads set to 0."""
-    model, optimizer, loader = case.model, case.optimizer, case.loader
-    meters: dict[str, list[float]] = {name: [] for name in ("correct", *model.heads)}
+    model, optimizer, loader = setup.model, setup.optimizer, setup.loader
+    meters: dict[str, list[float]] = {name: [] for name in ("right", *model.heads)}
     model.train().to(memory_format=torch.channels_last)
 
     def step() -> None:
         batch = next(loader)
-        outputs = model(batch["image"].contiguous(memory_format=torch.channels_last))
-        losses = torch.zeros(len(case.tasks))
-        for k, task in enumerate(case.tasks):
+        outputs = model(_input(setup, batch))
+        losses = torch.zeros(len(setup.tasks))
+        for k, task in enumerate(setup.tasks):
             losses[k] = task.loss(outputs[task.name], batch)
             meters[task.name].append(losses[k].item())
-        meters["correct"].append((outputs["classify"].argmax(1) == batch["label"]).sum().item())
+        if "classify" in outputs:
+            meters["right"].append((outputs["classify"].argmax(1) == batch["label"]).sum().item())
         for parameter in model.parameters():
             if parameter.grad is not None:
                 parameter.grad.zero_()
@@ -159,17 +162,17 @@ def _pcgrad_backward(model: SharedEncoderModel, losses: Tensor) -> None:
         parameter.grad = torch.empty_like(parameter).copy_(part.view(parameter.shape))
 
 
-def _torchjd(case: Case, method: str) -> Step | None:
-    model, optimizer, loader = case.model, case.optimizer, case.loader
+def _torchjd(setup: Setup, method: str) -> Step | None:
+    model, optimizer, loader = setup.model, setup.optimizer, setup.loader
     model.train().to(memory_format=torch.channels_last)
 
     def losses() -> dict[str, Tensor]:
         batch = next(loader)
         optimizer.zero_grad()
-        outputs = model(batch["image"].contiguous(memory_format=torch.channels_last))
-        return {task.name: task.loss(outputs[task.name], batch) for task in case.tasks}
+        outputs = model(_input(setup, batch))
+        return {task.name: task.loss(outputs[task.name], batch) for task in setup.tasks}
 
-    backward = torchjd_passes(len(case.tasks), model, losses).get(f"torchjd {method}")
+    backward = torchjd_passes(len(setup.tasks), model, losses).get(f"torchjd {method}")
 
     def step() -> None:
         assert backward is not None
@@ -219,9 +222,9 @@ def costs(rate: float, rounds: int = 7, steps: int = 4) -> dict[str, dict[str, l
             grid["tasks", name, K] = _many_heads(K, make())
         if name != "UPGrad at features":
             for size in (32, 48, 64, 96, 128):
-                grid["pixels", name, size] = _case(Recipe(size=size, batch_size=16), make())
+                grid["pixels", name, size] = _scenes(16, size, make())
             for batch_size in (1, 2, 4, 8, 16, 32, 64):
-                grid["batch", name, batch_size] = _case(Recipe(batch_size=batch_size), make())
+                grid["batch", name, batch_size] = _scenes(batch_size, 64, make())
     seconds: dict[tuple[str, str, int], list[float]] = {key: [] for key in grid}
     flops = {}
     for key, records in grid.items():
@@ -242,9 +245,10 @@ def costs(rate: float, rounds: int = 7, steps: int = 4) -> dict[str, dict[str, l
     return found
 
 
-def _case(recipe: Recipe, weighting: Weighting) -> Iterator[Any]:
-    case = Case(recipe, None, DigitScenes("train", 256, recipe.size))
-    return _endless(case.model, case.tasks, case.loader, weighting)
+def _scenes(batch_size: int, size: int, weighting: Weighting) -> Iterator[Any]:
+    case = find_case("scenes", size=size)
+    setup = case.setup(batch_size=batch_size, method=weighting, train_set=DigitScenes("train", 256, size))
+    return _endless(setup.model, setup.tasks, setup.loader, weighting)
 
 
 def _many_heads(K: int, weighting: Weighting) -> Iterator[Any]:
@@ -253,10 +257,7 @@ def _many_heads(K: int, weighting: Weighting) -> Iterator[Any]:
     batch = {"image": torch.rand(16, 3, 64, 64)} | {f"task {k}": torch.randint(10, (16,)) for k in range(K)}
     encoder = ConvEncoder()
     model = SharedEncoderModel(encoder, {f"task {k}": ClassificationHead(encoder.channels, 10) for k in range(K)})
-    tasks = [
-        Task(name, partial(classification_loss, target=name), partial(Accuracy, name), "accuracy")
-        for name in model.heads
-    ]
+    tasks = [classification(name, name) for name in model.heads]
     return _endless(model, tasks, iter(lambda: batch, None), weighting)
 
 
@@ -286,12 +287,13 @@ def memory() -> list[dict[str, Any]]:
     ]
     rows = []
     for changes, method, options in settings:
-        recipe = Recipe(**changes)
-        case = Case(recipe, None, DigitScenes("train", recipe.batch_size, recipe.size))
-        batch, make = next(case.loader), METHODS[method]
-        predicted = predict_memory(case.model, case.tasks, batch, make, **options)["peak"]
-        measured = measure_memory(case.model, case.tasks, batch, make, device="cpu", **options)
-        said = [recipe.encoder, f"{recipe.batch_size} x {recipe.size} px", method, *options]
+        batch_size, size = changes.pop("batch_size"), changes.get("size", 64)
+        case = find_case("scenes", **changes)
+        setup = case.setup(batch_size=batch_size, train_set=DigitScenes("train", batch_size, size))
+        step, make = (setup.model, setup.tasks, next(setup.loader)), METHODS[method]
+        predicted = predict_memory(*step, make, **options)["peak"]
+        measured = measure_memory(*step, make, device="cpu", **options)
+        said = [case.values()["encoder"], f"{batch_size} x {size} px", method, *options]
         rows.append({"setting": " ".join(said), "predicted": predicted / 1e6, "measured": measured / 1e6})
         print(
             f"{rows[-1]['setting']}: predicted {predicted / 1e6:.1f} MB, measured {measured / 1e6:.1f} MB", flush=True

@@ -1,9 +1,10 @@
+"""Samples and batches: scenes of digits, photographs, overlaid digits, text."""
+
 from mtlkit.data.download import SOURCES, DownloadError, data_folder
 from mtlkit.data.errors import DataError
-from mtlkit.data.export import export
 from mtlkit.data.loader import Batch, Loader, Sample, collate
 from mtlkit.data.multimnist import MultiMNIST
-from mtlkit.data.photos import CocoFolder, OxfordPets, Photos, VocFolder
+from mtlkit.data.photos import CocoFolder, OxfordPets, Photos, VocFolder, export
 from mtlkit.data.scenes import SCENE_CLASSES, DigitScenes
 from mtlkit.data.transforms import augment
 

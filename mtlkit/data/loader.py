@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtlkit.data.errors import DataError
-from mtlkit.parallel import ALONE, Group
+from mtlkit.machine import ALONE, Group
 
 Sample = dict[str, Any]
 Batch = dict[str, Tensor]
@@ -72,13 +72,6 @@ def check_sample(sample: Sample, index: int, dataset: Any) -> None:
             raise DataError(f"sample {index}: {box} has no area; leave it out")
         if not (x0 >= 0 and y0 >= 0 and x1 <= width + 0.5 and y1 <= height + 0.5):
             raise DataError(f"sample {index}: {box} reaches outside the image of {width}x{height} pixels; cut it")
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return `tensor` on `device`. On the way to a GPU it is pinned first, so that nobody waits for the copy."""
-    if device.type == "cuda" and tensor.device.type == "cpu" and torch.cuda.is_available():
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
 
 
 class Loader:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mtlkit.data.digits import SPLITS, mnist_digits
-from mtlkit.data.loader import to_device
+from mtlkit.machine import to_device
 
 TEXTURES = ("stripes", "checks", "dots", "rings", "clouds")
 SCENE_CLASSES = {

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from mtlkit.exercises import nb00, nb01, nb02, nb03, nb04, nb05, nb09
-from mtlkit.exercises.engine import Exercise, Experiment, Told, Verdict
-from mtlkit.exercises.quizzes import QUIZZES, Question, answer, quiz
+from mtlkit.exercises.engine import Exercise, Experiment, Statement, Verdict
+from mtlkit.exercises.questions import LETTERS, Question, as_markdown
 
-EXERCISES: dict[str, Told] = {
+EXERCISES: dict[str, Statement] = {
     exercise.id: exercise for module in (nb00, nb01, nb02, nb03, nb04, nb05, nb09) for exercise in module.EXERCISES
+}
+QUIZZES: dict[str, tuple[Question, ...]] = {
+    module.__name__[-2:]: module.QUIZ for module in (nb01, nb02, nb03, nb04, nb05, nb09)
 }
 
 __all__ = [
@@ -19,6 +22,7 @@ __all__ = [
     "Question",
     "Verdict",
     "answer",
+    "as_markdown",
     "check",
     "exercise",
     "grade",
@@ -28,10 +32,10 @@ __all__ = [
 ]
 
 
-class Shown:
+class ExerciseText:
     """Exercises as a notebook shows them."""
 
-    def __init__(self, found: Sequence[Told]) -> None:
+    def __init__(self, found: Sequence[Statement]) -> None:
         self.found = found
 
     def __repr__(self) -> str:
@@ -41,9 +45,9 @@ class Shown:
         return "\n\n".join(each.text() for each in self.found)
 
 
-def exercise(*ids: str) -> Shown:
+def exercise(*ids: str) -> ExerciseText:
     """Show one exercise or several: statement, then three hints and the solution, folded."""
-    return Shown([_find(id) for id in ids])
+    return ExerciseText([_find(id) for id in ids])
 
 
 def check(id: str, answer: Any) -> None:
@@ -72,7 +76,31 @@ def solution(id: str) -> None:
     print(_find(id).source())
 
 
-def _find(id: str) -> Told:
+def _find(id: str) -> Statement:
     if id not in EXERCISES:
         raise ValueError(f"there is no exercise {id!r}; there are {', '.join(EXERCISES)}")
     return EXERCISES[id]
+
+
+def quiz(notebook: str) -> None:
+    """Print the questions of a notebook, e.g. "02": the quiz without widgets. Answer with `answer("02.A", "c")`."""
+    for letter, question in zip("ABCD", _quiz_of(notebook), strict=True):
+        print(f"{notebook}.{letter}  {question.text}")
+        for name, option in zip(LETTERS, question.options, strict=True):
+            print(f"      ({name}) {option.text}")
+    print(f'\nAnswer with answer("{notebook}.A", "b")')
+
+
+def answer(id: str, letter: str) -> None:
+    """Print the feedback for an answer, e.g. `answer("02.A", "c")`."""
+    notebook, _, which = id.partition(".")
+    questions = _quiz_of(notebook)
+    if which not in tuple("ABCD") or letter not in tuple(LETTERS):
+        raise ValueError(f'expected something like answer("{notebook}.A", "c"), not answer({id!r}, {letter!r})')
+    print(questions["ABCD".index(which)].feedback(letter))
+
+
+def _quiz_of(notebook: str) -> tuple[Question, ...]:
+    if notebook not in QUIZZES:
+        raise ValueError(f"there is no quiz {notebook!r}; there are {', '.join(QUIZZES)}")
+    return QUIZZES[notebook]

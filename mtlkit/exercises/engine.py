@@ -14,8 +14,8 @@ Function = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Told:
-    """What every exercise says.
+class Statement:
+    """What every exercise says, and how an answer to it is judged.
 
     Attributes:
         id: notebook and number, e.g. "02.3".
@@ -52,7 +52,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Exercise(Told):
+class Exercise(Statement):
     """A function that the learner writes, compared with the solution on random inputs.
 
     Attributes:
@@ -78,12 +78,12 @@ class Exercise(Told):
 
 
 @dataclass(frozen=True)
-class Experiment(Told):
+class Experiment(Statement):
     """Something to do in the live lab, judged by what it recorded.
 
     Attributes:
-        verdict: from `lab.records` (or `lab.runs`, as the statement says) to what `check` prints. The solution makes
-            such records.
+        verdict: from `lab.records` (or `lab.runs`, as the statement says) to what `check` prints. The solution takes
+            the learner's `lab` and makes such records with it.
     """
 
     verdict: Callable[[Any], "Verdict"]

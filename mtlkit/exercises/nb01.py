@@ -1,9 +1,10 @@
-"""Exercises of notebook 01, tasks and sharing."""
+"""Exercises and quiz of notebook 01, tasks and sharing."""
 
 import torch
 from torch import Tensor, nn
 
 from mtlkit.exercises.engine import Exercise, value_and_gradients
+from mtlkit.exercises.questions import Option, Question
 from mtlkit.model import SharedEncoderModel
 
 
@@ -150,5 +151,44 @@ EXERCISES = (
             ),
         ),
         value_and_gradients,
+    ),
+)
+
+QUIZ = (
+    Question(
+        "Which parameters does the loss of task 2 move in a hard-sharing network?",
+        (
+            Option("only its head", "its gradient goes on, through the head, into the encoder."),
+            Option("the encoder and its head", "and never the other tasks' heads.", True),
+            Option("all parameters", "the other heads are not on the path from the input to its output."),
+            Option("only the encoder", "the head lies on the path from the features to its output."),
+        ),
+    ),
+    Question(
+        "Two tasks, one encoder of 900 parameters, heads of 100 each. The joint model has what part of two networks?",
+        (
+            Option("50 %", "only the encoder is shared; the heads are needed either way."),
+            Option("45 %", "900 / 2000 leaves the heads of the joint model out."),
+            Option("55 %", "(900 + 200) / (2 · 900 + 200) = 1100 / 2000.", True),
+            Option("90 %", "that is the encoder's part of one single-task network."),
+        ),
+    ),
+    Question(
+        "“Sharing always lowers the cost.” What is true?",
+        (
+            Option("it lowers it where the encoder is the larger part", "the heads cost the same either way.", True),
+            Option("yes, by the number of tasks", "that would need heads that are free."),
+            Option("no, it never does", "this notebook measured a saving in parameters, operations and seconds."),
+            Option("it lowers memory only", "the encoder also runs once instead of twice."),
+        ),
+    ),
+    Question(
+        "In soft sharing, two tasks",
+        (
+            Option("use one encoder, each with half the weight", "that would still be hard sharing."),
+            Option("have networks of their own, held close by a penalty", "so nothing is saved in size.", True),
+            Option("share heads but not encoders", "heads have different outputs; they are what is *not* shared."),
+            Option("take turns in training", "that is a schedule; it can be used with any kind of sharing."),
+        ),
     ),
 )

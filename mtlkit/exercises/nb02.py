@@ -1,10 +1,11 @@
-"""Exercises of notebook 02, the loss."""
+"""Exercises and quiz of notebook 02, the loss."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from mtlkit.exercises.engine import Exercise, value_and_gradients
+from mtlkit.exercises.questions import Option, Question
 
 
 def total_loss(h, heads, targets, weights):
@@ -174,6 +175,45 @@ EXERCISES = (
             ("with the same rate your steps are K times longer than theirs", lambda lr, K: lr),
             ("all K losses are averaged: divide by K, not by K - 1", lambda lr, K: lr / (K - 1)),
             ("the gradient grows in proportion to K, not to its root", lambda lr, K: lr / K**0.5),
+        ),
+    ),
+)
+
+QUIZ = (
+    Question(
+        "L = Σ l(x_1 + x_2, ŷ_1 + ŷ_2) cannot be the loss of two tasks, because",
+        (
+            Option("a sum must be a mean", "sum or mean only changes the scale of the gradient."),
+            Option("it mixes what belongs to different tasks", "each task compares its own ŷ with its own y.", True),
+            Option("losses must be positive", "this one may well be positive, and still meaningless."),
+            Option("x does not occur in a loss", "it does, by way of ŷ = f(h(x))."),
+        ),
+    ),
+    Question(
+        "Two losses are equal in size. Does each pull equally at the shared parameters?",
+        (
+            Option("yes", "size and slope are different things: think of a flat valley high up."),
+            Option("no, their gradients may differ in length", "and it is gradients that move parameters.", True),
+            Option("no, the first always wins", "a sum does not care about order."),
+            Option("only with Adam", "Adam rescales the *sum*; it cannot tell who contributed what."),
+        ),
+    ),
+    Question(
+        "cos(g_1, g_2) = -0.8 and both gradients have the same length. Their sum",
+        (
+            Option("is zero", "only for cosine -1."),
+            Option("hurts both tasks", "g_1·(g_1 + g_2) = ‖g‖²(1 - 0.8) > 0: it helps both, a little."),
+            Option("helps both tasks, but far less than each alone", "a fifth of ‖g‖² is left for each.", True),
+            Option("helps one and hurts the other", "that needs different lengths: dominance."),
+        ),
+    ),
+    Question(
+        "`total = sum(loss.item() for loss in losses)`; then `total.backward()`. What happens?",
+        (
+            Option("an error: a float has no backward", "here you are lucky: the mistake is loud.", True),
+            Option("it trains as usual", "`.item()` leaves the graph behind."),
+            Option("it trains, but slowly", "nothing is left to be differentiated."),
+            Option("only the heads learn", "no parameter is connected to a Python float."),
         ),
     ),
 )

@@ -1,10 +1,11 @@
-"""Exercises of notebook 03, classification and detection."""
+"""Exercises and quiz of notebook 03, classification and detection."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mtlkit.exercises.engine import Exercise, value_and_gradients
+from mtlkit.exercises.questions import Option, Question
 
 
 def giou(a, b):
@@ -199,6 +200,45 @@ EXERCISES = (
                     ),
                 ),
             ),
+        ),
+    ),
+)
+
+QUIZ = (
+    Question(
+        "An image has `has_boxes = False`. The detection loss for it is",
+        (
+            Option("high, as all boxes were missed", "that would punish right detections that nobody annotated."),
+            Option("zero", "nobody has looked, so nothing is owed.", True),
+            Option("NaN", "that would be a division by zero, which the loss avoids."),
+            Option("that of an empty image", "an image *known* to be empty pays for every invented digit."),
+        ),
+    ),
+    Question(
+        "AP50 is high, AP is low. The model",
+        (
+            Option("misses objects", "that would lower AP50 as well."),
+            Option("confuses classes", "that would lower AP50 as well."),
+            Option("draws boxes loosely", "they pass at IoU 0.5 and fail at stricter thresholds.", True),
+            Option("is too confident", "only the order of the confidences matters to AP, not their size."),
+        ),
+    ),
+    Question(
+        "Why does the detection head not average over the grid?",
+        (
+            Option("to save time", "averaging would be cheaper."),
+            Option("because the answer depends on the place", "averaging throws away where things are.", True),
+            Option("because it has more classes", "the number of outputs has nothing to do with it."),
+            Option("it does", "look at the shapes in section 3: its output has a grid."),
+        ),
+    ),
+    Question(
+        "You flip a picture and forget the boxes.",
+        (
+            Option("the loss becomes NaN", "the numbers are fine, only wrong."),
+            Option("an error is raised", "no code can see that a box is in the wrong place."),
+            Option("training runs and the boxes are learned wrong", "so draw your samples before training.", True),
+            Option("nothing changes", "half of the targets are wrong."),
         ),
     ),
 )

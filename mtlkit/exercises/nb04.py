@@ -1,4 +1,4 @@
-"""What to do in the live lab of notebook 04. Checks look at what the lab recorded."""
+"""What to do in the live lab of notebook 04, and its quiz. Checks look at what the lab recorded."""
 
 from collections.abc import Sequence
 from itertools import groupby, pairwise
@@ -7,21 +7,21 @@ from typing import Any
 import torch
 
 from mtlkit.exercises.engine import NOT_ATTEMPTED, Exercise, Experiment, Verdict
+from mtlkit.exercises.questions import Option, Question
 
 LONG = 150  # steps that a phase must last
 OFF, ON = 0.02, 0.5  # a weight at most, and at least
 ENOUGH = 640  # steps of a run that is compared
 EARLY = 540  # by then there is a moment as good as GOOD; with equal weights AP is 0.05 lower
-GOOD = {"accuracy": 0.7, "ap": 0.27}
-CONSTANT = {"accuracy": 0.7, "ap": 0.32}  # a little less than classify 0.2, detect 1 reach
+ACCURACY, AP = "classify/accuracy", "detect/ap"
+GOOD = {ACCURACY: 0.7, AP: 0.27}
+CONSTANT = {ACCURACY: 0.7, AP: 0.32}  # a little less than classify 0.2, detect 1 reach
 
 
-def starve():
+def starve(lab):
     """Let both tasks learn, then take detect's weight away."""
-    from mtlkit.lab import LossWeightingLab
-
-    lab = LossWeightingLab("solution")
-    return lab.run(300, {0: {"detect": 1.0}, 150: {"detect": 0.0}}).records
+    lab.reset()
+    return lab.run(300, {0: {"classify": 1.0, "detect": 1.0}, 150: {"detect": 0.0}}).records
 
 
 def _starved(records: Sequence[Any]) -> Verdict:
@@ -47,12 +47,10 @@ def _starved(records: Sequence[Any]) -> Verdict:
     return Verdict("right", f"detect's loss {rise} from {before:.2f} to {after:.2f} while nobody asked for it")
 
 
-def balance():
+def balance(lab):
     """Turn classify down while the boxes are learned, then up again."""
-    from mtlkit.lab import LossWeightingLab
-
-    lab = LossWeightingLab("solution")
-    return lab.run(540, {0: {"classify": 0.1}, 300: {"classify": 0.6}}).records
+    lab.reset()
+    return lab.run(540, {0: {"classify": 0.1, "detect": 1.0, "method": "StaticWeights"}, 300: {"classify": 0.6}}).records
 
 
 def _balanced(records: Sequence[Any]) -> Verdict:
@@ -62,19 +60,17 @@ def _balanced(records: Sequence[Any]) -> Verdict:
     if not early:
         return NOT_ATTEMPTED
     best = max((r.scores for r in early), key=lambda scores: min(scores[k] - GOOD[k] for k in GOOD))
-    said = f"accuracy {best['accuracy']:.2f}, AP {best['ap']:.2f}"
+    said = f"accuracy {best[ACCURACY]:.2f}, AP {best[AP]:.2f}"
     if short := [name for name, least in GOOD.items() if best[name] < least]:
-        which = {"accuracy": "classify", "ap": "detect"}[short[0]]
+        which = short[0].partition("/")[0]
         return Verdict("wrong", f"your best moment was {said}: {which} came too short; press Reset and try again")
     return Verdict("right", f"{said} at the same time, within {EARLY} steps")
 
 
-def match():
+def match(lab):
     """Keep one pair of weights from the first step to the last."""
-    from mtlkit.lab import LossWeightingLab
-
-    lab = LossWeightingLab("solution")
-    return lab.run(660, {0: {"classify": 0.2}}).records
+    lab.reset()
+    return lab.run(660, {0: {"classify": 0.2, "detect": 1.0, "method": "StaticWeights"}}).records
 
 
 def _matched(records: Sequence[Any]) -> Verdict:
@@ -91,9 +87,9 @@ def _matched(records: Sequence[Any]) -> Verdict:
     weights = records[-1].weights
     ratio = weights["classify"] / weights["detect"] if weights["detect"] else float("inf")
     scores = next(r for r in records if r.step >= ENOUGH + 10).scores
-    said = f"classify/detect = {ratio:.2g} gave accuracy {scores['accuracy']:.2f}, AP {scores['ap']:.2f}"
+    said = f"classify/detect = {ratio:.2g} gave accuracy {scores[ACCURACY]:.2f}, AP {scores[AP]:.2f}"
     if short := [name for name, least in CONSTANT.items() if scores[name] < least]:
-        return Verdict("wrong", f"{said}: {'detect' if 'ap' in short else 'classify'} is too quiet")
+        return Verdict("wrong", f"{said}: {'detect' if AP in short else 'classify'} is too quiet")
     return Verdict("right", f"{said}; the course's constant is 0.2")
 
 
@@ -108,12 +104,10 @@ def _dial(generator: torch.Generator) -> tuple[list[float], list[float], float]:
     return weights, norms, float(2 * torch.rand((), generator=generator) - 1.2)
 
 
-def by_hand():
+def by_hand(lab):
     """Train PCGrad first, then the same network by hand."""
-    from mtlkit.lab import LossWeightingLab
-
-    lab = LossWeightingLab("solution")
-    lab.run(660, {0: {"method": "PCGrad"}})
+    lab.reset()
+    lab.run(660, {0: {"method": "PCGrad", "classify": 1.0, "detect": 1.0}})
     lab.reset()
     lab.run(660, {0: {"method": "StaticWeights", "classify": 0.2}})
     return lab.runs
@@ -179,7 +173,7 @@ EXERCISES = (
         "04.2",
         "Find the balance",
         f"Reset, and steer so that within {EARLY} steps there is a moment with accuracy at least "
-        f"{GOOD['accuracy']} *and* AP at least {GOOD['ap']}. With equal weights AP comes too late.",
+        f"{GOOD[ACCURACY]} *and* AP at least {GOOD[AP]}. With equal weights AP comes too late.",
         2,
         8,
         (
@@ -194,8 +188,8 @@ EXERCISES = (
         "04.3",
         "One constant",
         "Reset, choose static weights, set both sliders before the first step (Pause, Reset, set, Start), and then keep "
-        f"your hands off until step {ENOUGH + 10}. Find a ratio that reaches accuracy {CONSTANT['accuracy']} and AP "
-        f"{CONSTANT['ap']} there: what the course's tuned constant reaches, with a little to spare.",
+        f"your hands off until step {ENOUGH + 10}. Find a ratio that reaches accuracy {CONSTANT[ACCURACY]} and AP "
+        f"{CONSTANT[AP]} there: what the course's tuned constant reaches, with a little to spare.",
         2,
         10,
         (
@@ -256,5 +250,51 @@ EXERCISES = (
         ),
         by_hand,
         _beaten,
+    ),
+)
+
+QUIZ = (
+    Question(
+        "detect's weight goes to 0, and detect's loss *rises*. Why?",
+        (
+            Option(
+                "its head goes on training with the wrong sign",
+                "its head gets no gradient at all and stands still.",
+            ),
+            Option("the encoder moves on under a head that stands still", "it follows classify alone.", True),
+            Option("the weighted loss grows when a weight falls", "the picture shows losses *before* weighting."),
+            Option("weight decay erases the detection head", "it shrinks it a little; far too slowly for this."),
+        ),
+    ),
+    Question(
+        "The arrows make 120°, and detect's is four times as long. A step along the sum",
+        (
+            Option("hurts both tasks", "the sum of two gradients can never point against both."),
+            Option("helps both a little", "for that the lengths would have to be nearer to each other."),
+            Option("helps detect and hurts classify", "1 + 4 cos 120° = -1 < 0 for classify.", True),
+            Option("helps classify and hurts detect", "4 + cos 120° = 3.5 > 0 for detect."),
+        ),
+    ),
+    Question(
+        "You multiply *both* weights by 10. With this optimiser (AdamW and Muon)",
+        (
+            Option("the network learns ten times faster", "that is what plain SGD would try."),
+            Option(
+                "nearly nothing changes",
+                "both divide by the gradient's size; the ratio of the weights rules.",
+                True,
+            ),
+            Option("training explodes", "the gradient is also clipped, and its direction is the same."),
+            Option("the arrows change their angle", "the angle does not depend on lengths."),
+        ),
+    ),
+    Question(
+        "You found a schedule that beats PCGrad on seed 0. What may you claim?",
+        (
+            Option("hand-made schedules beat PCGrad", "one seed, one problem, and a schedule tuned on its score."),
+            Option("PCGrad does not work", "you did not even tune its learning rate."),
+            Option("nothing before other seeds are run", "and both sides have had the same tuning.", True),
+            Option("the schedule is optimal", "it is better than one other run."),
+        ),
     ),
 )

@@ -1,9 +1,10 @@
-"""Exercises of notebook 05, weighting methods."""
+"""Exercises and quiz of notebook 05, weighting methods."""
 
 import torch
 from torch import Tensor
 
 from mtlkit.exercises.engine import Exercise, value_and_gradients
+from mtlkit.exercises.questions import Option, Question
 
 
 def uncertainty_total(losses, s):
@@ -205,5 +206,44 @@ EXERCISES = (
             ),
         ),
         calls=12,
+    ),
+)
+
+QUIZ = (
+    Question(
+        "With uncertainty weighting the total loss is -1.3. What is wrong?",
+        (
+            Option("the learning rate is too high", "then losses would rise; look at them."),
+            Option("a loss is negative", "all losses can be positive: ½ log l is not."),
+            Option("nothing", "at the optimum the total is Σ ½(1 + log l_i), negative for small losses.", True),
+            Option("s was clamped", "then the weights would stop moving; the total says nothing about that."),
+        ),
+    ),
+    Question(
+        "One task has converged: its gradient is nearly zero. What does MGDA do?",
+        (
+            Option("it ignores that task", "on the contrary: short gradients dominate the shortest combination."),
+            Option("it nearly stops", "the shortest combination is at most as long as the shortest gradient.", True),
+            Option("it follows the longest gradient", "that is what a plain sum does."),
+            Option("it fails", "the problem has a solution, a short one."),
+        ),
+    ),
+    Question(
+        "Taking the gradients at the shared features instead of the parameters",
+        (
+            Option("is exact and cheaper", "cheaper yes; the inner products are those of an upper bound."),
+            Option("costs one pass through the encoder instead of K", "hence its use in MGDA-UB.", True),
+            Option("needs more memory for the Jacobian of the encoder", "that Jacobian is never formed."),
+            Option("works for heads only", "the combined gradient is sent on through the encoder."),
+        ),
+    ),
+    Question(
+        "A new method beats *equal* weights on your data. You conclude that",
+        (
+            Option("it beats static weights", "equal weights are one point of the static front; tune the others."),
+            Option("it resolves gradient conflict", "it may just have found a better ratio of the tasks."),
+            Option("you should also compare with tuned static weights", "at the same budget, over seeds.", True),
+            Option("equal weights are useless", "they may be near the best of the front on other data."),
+        ),
     ),
 )

@@ -1,9 +1,10 @@
-"""Exercises of notebook 09, large models."""
+"""Exercises and quiz of notebook 09, large models."""
 
 import torch
 from torch import Tensor
 
 from mtlkit.exercises.engine import Exercise, value_and_gradients
+from mtlkit.exercises.questions import Option, Question
 
 
 def mixture(sizes, T):
@@ -151,6 +152,48 @@ EXERCISES = (
                 lambda w, n, t: step_flops(w, n, t) * 2 / 3,
             ),
             ("the operations grow with the *square* of the width", lambda w, n, t: step_flops(w, n, t) / w),
+        ),
+    ),
+)
+
+QUIZ = (
+    Question(
+        "A language model trains on 90 % English and 10 % sums, with one loss, the mean over all tokens. Its loss weights are",
+        (
+            Option("absent: there is one loss", "it is a sum over tasks all the same, each with its share of tokens."),
+            Option("1 for both tasks", "then a token of the small task would count more than one of English."),
+            Option("the tasks' shares of the tokens", "the mixture of the data *is* the weighting.", True),
+            Option("learned", "nothing in the loss can change them."),
+        ),
+    ),
+    Question(
+        "You raise the mixing temperature from 1 to 5. What gets *worse*, most likely?",
+        (
+            Option("the smallest task, early on", "it is drawn more often now, so it learns faster at first."),
+            Option("the largest task", "its share of the draws falls, and the budget is the same.", True),
+            Option("nothing: more balance is better", "a budget is divided, not enlarged."),
+            Option("the speed of a step", "a step costs the same, whatever is in the batch."),
+        ),
+    ),
+    Question(
+        "What does activation checkpointing save, and what does it cost?",
+        (
+            Option(
+                "optimiser memory, for some accuracy",
+                "it does not touch the optimiser, and the update is the same.",
+            ),
+            Option("activations, for about a third more operations", "the forward pass is done twice.", True),
+            Option("parameters, for time", "all parameters stay."),
+            Option("time, for memory", "the other way round."),
+        ),
+    ),
+    Question(
+        "Two processes hold half the batch each, 30 and 10 labels of a task. Each divides by its own number. The average is",
+        (
+            Option("right: averages of averages are averages", "only where all parts are equally large."),
+            Option("wrong: a label in the second half counts three times as much", "divide by 40 in both.", True),
+            Option("wrong only for gradient methods", "a plain sum of losses is just as wrong."),
+            Option("right after enough steps", "the bias does not average out: it favours scarce labels always."),
         ),
     ),
 )

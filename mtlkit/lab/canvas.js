@@ -57,7 +57,8 @@ function findColours(root) { // and the class "dark" where the page is dark
   const dark = a > 0 && r + g + b < 380;
   root.classList.toggle("dark", dark);
   const ink = getComputedStyle(root).color;
-  return { tasks: dark ? ["#56b4e9", "#e69f00"] : ["#0072b2", "#d55e00"], ink, faint: dark ? "#666" : "#bbb" };
+  const tasks = dark ? ["#56b4e9", "#e69f00", "#2bc79a", "#e3a2c8", "#f0e442", "#c8c8c8"] : ["#0072b2", "#d55e00", "#00805d", "#b3508a", "#7a6400", "#555555"];
+  return { tasks, ink, faint: dark ? "#666" : "#bbb" };
 }
 
 function onChange(root, draw) { // of the size of anything drawn, or the theme; returns what ends it

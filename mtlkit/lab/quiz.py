@@ -6,7 +6,8 @@ from typing import Any
 
 import ipywidgets
 
-from mtlkit.exercises.quizzes import LETTERS, QUIZZES, as_markdown
+from mtlkit.exercises import QUIZZES, as_markdown
+from mtlkit.exercises.questions import LETTERS
 
 STYLE = """<style>
 .mtl-quiz .widget-radio-box { height: auto; width: 100%; }
@@ -26,21 +27,22 @@ class Quiz:
     """
 
     def __init__(self, notebook: str) -> None:
-        self.notebook, self.text = notebook, as_markdown(notebook)
+        questions = QUIZZES[notebook]
+        self.notebook, self.text = notebook, as_markdown(questions)
         self.choices, self.feedback = [], []
         rows: list[ipywidgets.Widget] = [ipywidgets.HTML(STYLE)]
-        for letter, question in zip("ABCD", QUIZZES[notebook], strict=True):
+        for letter, question in zip("ABCD", questions, strict=True):
             options = [
                 (f"({name}) {option.text}", name) for name, option in zip(LETTERS, question.options, strict=True)
             ]
             choice = ipywidgets.RadioButtons(options=options, value=None, layout=ipywidgets.Layout(width="auto"))
-            told = ipywidgets.HTML()
+            says = ipywidgets.HTML()
             choice.observe(
-                lambda change, question=question, told=told: _tell(told, question.feedback(change.new)), "value"
+                lambda change, question=question, says=says: _show(says, question.feedback(change.new)), "value"
             )
             self.choices.append(choice)
-            self.feedback.append(told)
-            rows += [ipywidgets.HTML(f"<b>{letter}.</b> {_html(question.text)}"), choice, told]
+            self.feedback.append(says)
+            rows += [ipywidgets.HTML(f"<b>{letter}.</b> {_html(question.text)}"), choice, says]
         self.widget = ipywidgets.VBox(rows).add_class("mtl-quiz")
 
     def __repr__(self) -> str:
@@ -51,7 +53,7 @@ class Quiz:
         return data | {"text/markdown": self.text, "text/plain": repr(self)}, {}
 
 
-def _tell(place: ipywidgets.HTML, text: str) -> None:
+def _show(place: ipywidgets.HTML, text: str) -> None:
     place.value = f"<i>{_html(text)}</i>"
 
 

@@ -1,20 +1,18 @@
 """How many losses become one update."""
 
-from mtlkit.weighting.base import Weighting, WeightingError
+from mtlkit.weighting.base import Parts, Update, Weighting
+from mtlkit.weighting.checks import NotFiniteError, WeightingError
 from mtlkit.weighting.directions import IMTLG, MGDA, MGDAUB, AlignedMTL, CAGrad, ConFIG, FairGrad, NashMTL, UPGrad
 from mtlkit.weighting.gradients import Conflict, GradientWeighting, conflict, jacobian
+from mtlkit.weighting.learned import FAMO, IMTLL, GradNorm, Uncertainty
 from mtlkit.weighting.losses import (
     DWA,
-    FAMO,
-    IMTLL,
     EqualWeights,
     GeometricMean,
-    GradNorm,
     RandomWeights,
     SmoothTchebycheff,
     StaticWeights,
     Tchebycheff,
-    Uncertainty,
 )
 from mtlkit.weighting.projections import GradDrop, GradVac, PCGrad
 
@@ -31,6 +29,9 @@ __all__ = [
     "METHODS",
     "Conflict",
     "GradientWeighting",
+    "NotFiniteError",
+    "Parts",
+    "Update",
     "Weighting",
     "WeightingError",
     "conflict",

@@ -1,72 +1,68 @@
 """What all weighting methods share."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from mtlkit.parallel import ALONE, Group
+from mtlkit.machine import ALONE, Group
+from mtlkit.weighting.checks import WeightingError, read, values_of
 from mtlkit.weighting.rows import split_rows, task_gradients
 
 
-class WeightingError(RuntimeError):
-    """The losses cannot become an update; the message names the task or the method and says what to change."""
-
-
-class NotFiniteError(WeightingError):
-    """A loss or a gradient is NaN or infinite."""
-
-
-class Parts:
+class Parts(Protocol):
     """The losses of a batch that is gone through part by part, so that only one part's graph is in memory.
 
-    The loss of the whole batch is the sum over its parts. Iterating computes the losses of one part after the other.
-
-    Args:
-        tasks: names of the tasks, the same in each part.
-        number: of parts.
-        losses: from the number of a part, from 0, to its losses.
-        around: from the number of a part to a context in which its losses are computed and used.
-
-    Attributes:
-        known: the sum `[K]` of the losses of the parts that there were, in float64, on the device; after
-            `Weighting.backward` that over all processes.
+    The loss of the whole batch is the sum over its parts. Each is task → loss, of the same tasks in the same order.
     """
 
-    def __init__(
-        self,
-        tasks: Sequence[str],
-        number: int,
-        losses: Callable[[int], Mapping[str, Tensor]],
-        around: Callable[[int], AbstractContextManager[Any]] = lambda part: nullcontext(),
-    ) -> None:
-        self.tasks, self.number, self.losses, self.around = list(tasks), number, losses, around
-        self.known = torch.empty(0)
-
-    @classmethod
-    def of(cls, losses: "Losses") -> "Parts":
-        """Return `losses` as parts: a dictionary is one."""
-        if not (parts := losses if isinstance(losses, Parts) else cls(list(losses), 1, lambda part: losses)).tasks:
-            raise WeightingError("there is no loss: no task has a labelled sample in this batch; skip its update")
-        return parts
-
-    def __len__(self) -> int:
-        return self.number
-
-    def __iter__(self) -> Iterator[Mapping[str, Tensor]]:
-        for part in range(self.number):
-            with self.around(part):
-                losses = self.losses(part)
-                values = torch.stack(list(losses.values())).detach().double()
-                self.known = self.known + values if part else values
-                if values.device.type == "cpu":  # on a GPU looking means waiting: there the training loop looks
-                    check_finite("loss", self.tasks, values)
-                yield losses
+    @property
+    def tasks(self) -> Sequence[str]: ...  # noqa: D102
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Mapping[str, Tensor]]: ...
 
 
 Losses = Mapping[str, Tensor] | Parts
+
+
+class Update(NamedTuple):
+    """What a method knows once its gradient is in `.grad`.
+
+    Attributes:
+        losses: of the whole batch, over all processes `[K]`: float64, on the device, in the order of the tasks.
+        weights: task → the factor `[]` with which its gradient last went into the update of the shared parameters;
+            empty where a method has none.
+    """
+
+    losses: Tensor
+    weights: Mapping[str, Tensor]
+
+
+class _OnePart:
+    """A dictionary of losses, as a batch in one part."""
+
+    def __init__(self, losses: Mapping[str, Tensor]) -> None:
+        self.losses, self.tasks = losses, list(losses)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Mapping[str, Tensor]]:
+        yield self.losses
+
+
+def as_parts(losses: Losses) -> Parts:
+    """Return `losses` as parts: a dictionary is one.
+
+    Raises:
+        WeightingError: if there is no loss.
+    """
+    parts: Parts
+    parts = _OnePart(losses) if isinstance(losses, Mapping) else losses
+    if not parts.tasks:
+        raise WeightingError("there is no loss: no task has a labelled sample in this batch; skip its update")
+    return parts
 
 
 class Weighting:
@@ -104,8 +100,8 @@ class Weighting:
         """Whether `backward` leaves `.grad` by one ordinary backward pass a part, for a batch of so many parts."""
         return self.linear or parts == 1
 
-    def backward(self, losses: Losses, model: nn.Module, group: Group = ALONE) -> None:
-        """Leave the gradient of the total loss in `.grad` of every parameter of `model`.
+    def backward(self, losses: Losses, model: nn.Module, group: Group = ALONE) -> Update:
+        """Leave the gradient of the total loss in `.grad` of every parameter of `model`; return what is then known.
 
         The weights are the derivatives of the total with respect to the losses: one backward pass, whatever the total.
         For a batch in several parts they must be known before its first part is let go. Where they are not, the tasks'
@@ -119,39 +115,49 @@ class Weighting:
         Raises:
             WeightingError: if a loss is NaN or infinite, or there is none.
         """
-        parts = Parts.of(losses)
+        parts = as_parts(losses)
         if self.linear or len(parts) == 1:
-            for n, part in enumerate(parts):
-                if n == 0:
-                    known = group.sum(parts.known) if len(parts) == 1 else torch.ones_like(parts.known)
-                    w = self.slopes(known, parts.tasks)
-                total = torch.stack(list(part.values()))
-                total.backward(w.to(total.dtype) * (group.size if group.averages else 1))
-            if group.size > 1 and not group.averages:
-                group.sum_(p.grad for p in model.parameters() if p.grad is not None)
-            parts.known = known if len(parts) == 1 else group.sum(parts.known)
+            values, w = self._backward_part_by_part(parts, model, group)
         else:
             parameters = [p for p in model.parameters() if p.requires_grad]
-            J, reached = task_gradients(parts, parameters)
-            group.sum_([J, parts.known])
-            w = self.slopes(parts.known, parts.tasks)
-            for parameter, row, used in zip(
-                parameters, split_rows(w.to(J.dtype) @ J, parameters), reached, strict=True
-            ):
+            J, reached, values = task_gradients(parts, parameters)
+            group.sum_([J, values])
+            w = self.slopes(values, parts.tasks)
+            rows = split_rows(w.to(J.dtype) @ J, parameters)
+            for parameter, row, used in zip(parameters, rows, reached, strict=True):
                 parameter.grad = row if used else None
         self.factors |= zip(parts.tasks, w.unbind(), strict=True)
-        self.learn(parts.known, parts.tasks)
+        self.learn(values, parts.tasks)
+        return Update(values, self.factors)
+
+    def _backward_part_by_part(self, parts: Parts, model: nn.Module, group: Group) -> tuple[Tensor, Tensor]:
+        """Go back through each part once; return the losses of all parts and processes `[K]`, and the weights `[K]`."""
+        whole, total = len(parts) == 1, torch.empty(0)
+        for n, part in enumerate(parts):
+            self.look(part, model)
+            values = group.sum(values_of(part)) if whole else values_of(part)
+            if n == 0:
+                w = self.slopes(values if whole else torch.ones_like(values), parts.tasks)
+            stacked = torch.stack(list(part.values()))
+            stacked.backward(w.to(stacked.dtype) * (group.size if group.averages else 1))
+            total = total + values if n else values
+        if group.size > 1 and not group.averages:
+            group.sum_(p.grad for p in model.parameters() if p.grad is not None)
+        return total if whole else group.sum(total), w
 
     def slopes(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Return the derivatives `[K]` of the total with respect to the known `losses [K]`, in float64."""
-        known = losses.detach().double().requires_grad_()
-        (w,) = torch.autograd.grad(self.total(known, tasks), known)
+        """Return the derivatives `[K]` of the total with respect to `losses [K]`, in float64."""
+        losses = losses.detach().double().requires_grad_()
+        (w,) = torch.autograd.grad(self.total(losses, tasks), losses)
         return w
+
+    def look(self, losses: Mapping[str, Tensor], model: Any) -> None:
+        """Take note of a part's losses while its graph is there."""
 
     def learn(self, losses: Tensor, tasks: Sequence[str]) -> None:
         """Take note of the losses `[K]` of the whole batch, once its gradient is there."""
 
-    def observe(self, losses: Mapping[str, Tensor]) -> None:
+    def observe(self, losses: Losses, group: Group = ALONE) -> None:
         """Take note of the losses of the same batch after the update; called where `second_look` is true."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -160,30 +166,3 @@ class Weighting:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state that `state_dict` returned."""
-
-
-def check_finite(what: str, tasks: Sequence[str], values: Any) -> None:
-    """Raise a `NotFiniteError` that names the first of `tasks` whose number in `values [K]` is NaN or infinite."""
-    for task, value in zip(tasks, values.tolist(), strict=True):
-        if not abs(value) < float("inf"):
-            raise NotFiniteError(
-                f"the {what} of the task {task!r} is {value}: lower the learning rate or its weight, "
-                "and look for NaN in its targets"
-            )
-
-
-def read(numbers: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return the numbers `[]` of each name, fetched from the device together."""
-    return dict(zip(numbers, torch.stack(list(numbers.values())).tolist(), strict=True)) if numbers else {}
-
-
-def constants(values: Sequence[float], like: Tensor) -> Tensor:
-    """Return `values [K]` where `like` is and of its type. A GPU fills them in: a copy from here would wait for it."""
-    if like.device.type == "cpu":
-        return like.new_tensor(values)
-    return torch.stack([like.new_full((), value) for value in values])
-
-
-def names(tasks: Sequence[str], number: int) -> list[str]:
-    """Return `tasks`, or "0", "1", ... where none are given."""
-    return list(tasks) or [str(k) for k in range(number)]

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlkit.parallel import ALONE, Group
-from mtlkit.weighting.base import Losses, Parts, Weighting, WeightingError, constants, names
+from mtlkit.machine import ALONE, Group
+from mtlkit.weighting.base import Losses, Update, Weighting, as_parts
+from mtlkit.weighting.checks import WeightingError, constants, names
 from mtlkit.weighting.gradients import Array, GradientWeighting
 from mtlkit.weighting.solvers import RANK, STATIONARY, nonnegative, power_balance, root, shortest
 
@@ -153,7 +154,7 @@ class NashMTL(FairGrad):
     Blind to the scale of each loss; ‖d‖ is always √K, so give it an optimiser that adapts its step, or clip.
 
     Args:
-        every: solve in every so-manieth step; between, the last α weighs the losses, at the price of one backward
+        every: solve in every n-th step only; in between, the last α weighs the losses, at the price of one backward
             pass, and the heads get α_i times their gradients.
         at: as in `GradientWeighting`.
     """
@@ -171,15 +172,11 @@ class NashMTL(FairGrad):
         self.alphas |= zip(names(tasks, len(G)), w.tolist(), strict=True)
         return w
 
-    def backward(self, losses: Losses, model: Any, group: Group = ALONE) -> None:
+    def backward(self, losses: Losses, model: Any, group: Group = ALONE) -> Update:
         """Solve if it is time or a task is new, else take the last α."""
-        parts = Parts.of(losses)
-        due = self.step % self.every == 0 or not self.alphas.keys() >= set(parts.tasks)
+        due = self.step % self.every == 0 or not self.alphas.keys() >= set(as_parts(losses).tasks)
         self.step += 1
-        if due:
-            super().backward(parts, model, group)
-        else:
-            Weighting.backward(self, parts, model, group)
+        return super().backward(losses, model, group) if due else Weighting.backward(self, losses, model, group)
 
     def total(self, losses: Tensor, tasks: Sequence[str] = ()) -> Tensor:
         """Return Σ α_i l_i with the last α: what the steps between two solutions minimise."""

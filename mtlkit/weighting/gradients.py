@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtlkit.parallel import ALONE, Group
-from mtlkit.weighting.base import Losses, Parts, Weighting, WeightingError, check_finite, constants, names
+from mtlkit.machine import ALONE, Group
+from mtlkit.weighting.base import Losses, Update, Weighting, as_parts
+from mtlkit.weighting.checks import NotFiniteError, WeightingError, check_finite, constants, names
 from mtlkit.weighting.rows import split_rows, task_gradients
 
 Array = NDArray[np.float64]
@@ -51,7 +52,7 @@ class GradientWeighting(Weighting):
         """
         tasks = names(tasks, len(jacobian))
         G = fetch(group.sum(gramian(jacobian)))
-        check_finite("squared norm of the gradient", tasks, G.diagonal())
+        check_finite("squared norm of the gradient", tasks, G.diagonal().tolist())
         w = constants(self.weigh(G, tasks).tolist(), gramian(jacobian[:, :0]))
         self.factors |= zip(tasks, w.unbind(), strict=True)
         return torch.cat([(w @ block.double()).to(jacobian.dtype) for block in jacobian.split(BLOCK, 1)])
@@ -60,7 +61,7 @@ class GradientWeighting(Weighting):
         """Never: the tasks' gradients are taken one by one."""
         return False
 
-    def backward(self, losses: Losses, model: Any, group: Group = ALONE) -> None:
+    def backward(self, losses: Losses, model: Any, group: Group = ALONE) -> Update:
         """Leave the combined gradient in `.grad` of the shared parameters, and the heads' own in theirs.
 
         Several processes, or the parts of a batch, add up their Jacobians before they are combined.
@@ -68,25 +69,36 @@ class GradientWeighting(Weighting):
         Raises:
             WeightingError: if a loss or a gradient is NaN or infinite, or the method cannot be solved.
         """
-        parts, shared = Parts.of(losses), list(model.shared_parameters())
-        known = {id(parameter) for parameter in shared}
-        own = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
-        if self.at == "parameters":
-            J, _ = task_gradients(parts, shared, own)
-            group.sum_([J, parts.known, *(p.grad for p in own if p.grad is not None)])
-            for parameter, part in zip(shared, split_rows(self.combine(J, parts.tasks), shared), strict=True):
-                parameter.grad = part
-            return
-        if len(parts) > 1:
+        parts, shared = as_parts(losses), list(model.shared_parameters())
+        if self.at == "features" and len(parts) > 1:
             raise WeightingError(
                 f"{type(self).__name__} takes gradients at the features of the whole batch, whose graph would have to "
                 "stay in memory: with accumulate=1, or a method at='parameters', it goes"
             )
-        for losses_here in parts:
+        ids = {id(parameter) for parameter in shared}
+        heads = [p for p in model.parameters() if p.requires_grad and id(p) not in ids]
+        if self.at == "parameters":
+            J, _, values = task_gradients(parts, shared, heads)
+            group.sum_([J, values, *(p.grad for p in heads if p.grad is not None)])
+            direction = self._combine_or_name_the_loss(J, parts.tasks, values, ALONE)
+            for parameter, row in zip(shared, split_rows(direction, shared), strict=True):
+                parameter.grad = row
+        else:
+            (part,) = parts
             features = model.features
-            J, _ = task_gradients([losses_here], [features], own)
-        features.backward(split_rows(self.combine(J, parts.tasks, group), [features])[0])
-        group.sum_([parts.known, *(p.grad for p in model.parameters() if p.grad is not None)])
+            J, _, values = task_gradients([part], [features], heads)
+            direction = self._combine_or_name_the_loss(J, parts.tasks, values, group)
+            features.backward(split_rows(direction, [features])[0])
+            group.sum_([values, *(p.grad for p in model.parameters() if p.grad is not None)])
+        return Update(values, self.factors)
+
+    def _combine_or_name_the_loss(self, J: Tensor, tasks: Sequence[str], losses: Tensor, group: Group) -> Tensor:
+        try:
+            return self.combine(J, tasks, group)
+        except NotFiniteError as error:
+            check_finite("loss", tasks, losses.tolist())  # on a GPU nobody has looked at the losses yet
+            error.losses = losses
+            raise
 
 
 def jacobian(losses: Losses, model: Any, group: Group = ALONE) -> Tensor:
@@ -94,7 +106,7 @@ def jacobian(losses: Losses, model: Any, group: Group = ALONE) -> Tensor:
 
     A row has the parameters in the order of `shared_parameters()`, the numbers of each as they lie in memory.
     """
-    return group.sum(task_gradients(Parts.of(losses), list(model.shared_parameters()), keep=True)[0])
+    return group.sum(task_gradients(as_parts(losses), list(model.shared_parameters()), keep_graph=True).jacobian)
 
 
 def fetch(G: Tensor) -> Array:

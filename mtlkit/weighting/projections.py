@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlkit.parallel import ALONE, Group
-from mtlkit.weighting.base import check_finite, names
+from mtlkit.machine import ALONE, Group
+from mtlkit.weighting.checks import check_finite, names
 from mtlkit.weighting.gradients import Array, GradientWeighting
 
 
@@ -104,7 +104,7 @@ class GradDrop(_SeededWeighting):
     def combine(self, jacobian: Tensor, tasks: Sequence[str] = (), group: Group = ALONE) -> Tensor:
         """Return the sum `[P]` of what is kept."""
         if jacobian.device.type == "cpu":
-            check_finite("gradient's sum", names(tasks, len(jacobian)), jacobian.sum(1))
+            check_finite("gradient's sum", names(tasks, len(jacobian)), jacobian.sum(1).tolist())
         positive, negative = jacobian.clamp(min=0).sum(0), jacobian.clamp(max=0).sum(0)
         return torch.where(self.draw(positive) * (positive - negative) < positive, positive, negative)
 

@@ -1,42 +1,61 @@
 """Gradients as the rows of one matrix: taken task by task, and put back into the shape of the parameters."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from mtlkit.weighting.checks import values_of
+
+
+class TaskGradients(NamedTuple):
+    """The gradients of K losses, summed over the parts of a batch.
+
+    Attributes:
+        jacobian: one row a task `[K, P]`.
+        reached: which of the tensors any loss depends on; the columns of the others are 0.
+        losses: the losses themselves `[K]`, in float64.
+    """
+
+    jacobian: Tensor
+    reached: list[bool]
+    losses: Tensor
+
 
 def task_gradients(
-    parts: Iterable[Mapping[str, Tensor]], at: Sequence[Tensor], own: Sequence[Tensor] = (), keep: bool = False
-) -> tuple[Tensor, list[bool]]:
-    """Take the gradients of K losses, summed over the parts of a batch, in one backward pass a loss and part.
-
-    Returns:
-        J `[K, P]`, and which of the tensors `at` any loss depends on; the columns of the others are 0.
+    parts: Iterable[Mapping[str, Tensor]],
+    tensors: Sequence[Tensor],
+    also_into: Sequence[Tensor] = (),
+    keep_graph: bool = False,
+) -> TaskGradients:
+    """Take the gradients of K losses with respect to `tensors`, in one backward pass a loss and part.
 
     Args:
         parts: the losses of each part of the batch, of the same tasks in the same order.
-        at: the tensors of which the rows are made, P numbers in all.
-        own: further tensors, to whose `.grad` the gradients of all losses are added.
-        keep: leave the graph for a further backward pass.
+        tensors: those of which the rows are made, P numbers in all.
+        also_into: further tensors, to whose `.grad` the gradients of all losses are added.
+        keep_graph: leave the graph for a further backward pass.
     """
-    J, reached = torch.empty(0), [False] * len(at)
+    J, values, reached = torch.empty(0), torch.empty(0), [False] * len(tensors)
     for n, losses in enumerate(parts):
+        values = values + values_of(losses) if n else values_of(losses)
         if n == 0:
-            J = torch.zeros(len(losses), sum(tensor.numel() for tensor in at), dtype=at[0].dtype, device=at[0].device)
-            places = [place.unbind() for place in split_rows(J, at)]
+            size = sum(tensor.numel() for tensor in tensors)
+            J = torch.zeros(len(losses), size, dtype=tensors[0].dtype, device=tensors[0].device)
+            places = [place.unbind() for place in split_rows(J, tensors)]
         write = torch._foreach_add_ if n else torch._foreach_copy_
         for k, loss in enumerate(losses.values()):
-            retain = keep or k + 1 < len(losses)
-            gradients = torch.autograd.grad(loss, [*at, *own], retain_graph=retain, allow_unused=True)
+            retain = keep_graph or k + 1 < len(losses)
+            gradients = torch.autograd.grad(loss, [*tensors, *also_into], retain_graph=retain, allow_unused=True)
             reached = [old or g is not None for old, g in zip(reached, gradients, strict=False)]
             here = [(place[k], g) for place, g in zip(places, gradients, strict=False) if g is not None]
             write([place for place, _ in here], [g for _, g in here])
-            for tensor, gradient in zip(own, gradients[len(at) :], strict=True):
+            for tensor, gradient in zip(also_into, gradients[len(tensors) :], strict=True):
                 if gradient is not None:
                     tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
             del gradients, here  # the next pass takes their memory, still in the cache
-    return J, reached
+    return TaskGradients(J, reached, values)
 
 
 def split_rows(rows: Tensor, like: Sequence[Tensor]) -> list[Tensor]:

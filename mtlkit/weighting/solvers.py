@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 
-from mtlkit.weighting.base import WeightingError
+from mtlkit.weighting.checks import WeightingError
 from mtlkit.weighting.gradients import Array
 
 RANK = 1e-12  # eigenvalues below this part of the largest are rounding, not signal

@@ -1,0 +1,50 @@
+"""The cases of the course, one file each, and how any case is found: by name, as `module:NAME`, or as an object."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from mtlkit.cases.case import Case, Knob, Setup
+from mtlkit.cases.seen import Seen, SeenBox, SeenImage, SeenText
+
+CASES: dict[str, Case] = {
+    case.name: case
+    for module in iter_modules(__path__)
+    for case in vars(import_module(f"{__name__}.{module.name}")).values()
+    if isinstance(case, Case)
+}
+
+__all__ = ["CASES", "Case", "Knob", "Seen", "SeenBox", "SeenImage", "SeenText", "Setup", "find_case"]
+
+
+def find_case(which: "str | Case", **knobs: Any) -> Case:
+    """Return a case with some of its knobs set.
+
+    Args:
+        which: a case; or the name of one of the kit's, with a folder behind it where it reads one ("voc:FOLDER"); or
+            the module and the name of anybody's ("my_module:CASE").
+        knobs: what is set; what is `None` stays as it is.
+
+    Raises:
+        ValueError: if there is no such case, or a knob is unknown or out of range.
+    """
+    chosen = {name: value for name, value in knobs.items() if value is not None}
+    if isinstance(which, Case):
+        return which.with_knobs(**chosen)
+    name, _, rest = which.partition(":")
+    if name in CASES:
+        return CASES[name].with_knobs(**({"folder": rest} if rest else {}) | chosen)
+    case = _imported(name, rest) if rest else None
+    if case is None:
+        raise ValueError(f"unknown case {which!r}: expected one of {', '.join(CASES)}, or my_module:CASE")
+    return case.with_knobs(**chosen)
+
+
+def _imported(module: str, name: str) -> Case | None:
+    from dataclasses import replace
+
+    try:
+        case = getattr(import_module(module), name, None)
+    except ModuleNotFoundError:
+        return None
+    return replace(case, source=f"{module}:{name}") if isinstance(case, Case) else None

@@ -1,0 +1,39 @@
+"""The quiz that ends a notebook: four questions, four options each, feedback for every option."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+LETTERS = "abcd"
+
+
+class Option(NamedTuple):
+    """One possible answer: what it says, what to tell who takes it, whether it is right."""
+
+    text: str
+    feedback: str
+    right: bool = False
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with four options, one of them right."""
+
+    text: str
+    options: tuple[Option, Option, Option, Option]
+
+    def feedback(self, letter: str) -> str:
+        """Return what to tell who answered `letter`."""
+        option = self.options[LETTERS.index(letter)]
+        return f"{'✓ Right' if option.right else '✗ No'}: {option.feedback}"
+
+
+def as_markdown(questions: Sequence[Question]) -> str:
+    """Return the quiz for a page without a kernel: options, and the feedback folded away."""
+    parts = []
+    for letter, question in zip("ABCD", questions, strict=True):
+        lines = [f"**{letter}.** {question.text}", ""]
+        lines += [f"- ({name}) {option.text}" for name, option in zip(LETTERS, question.options, strict=True)]
+        answers = "\n".join(f"- ({name}) {question.feedback(name)}" for name in LETTERS)
+        parts.append("\n".join(lines) + f"\n\n<details><summary>Answers</summary>\n\n{answers}\n\n</details>\n")
+    return "\n".join(parts)

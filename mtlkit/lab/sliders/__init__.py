@@ -1,0 +1,7 @@
+"""Explorers made of sliders and a picture."""
+
+from mtlkit.lab.sliders.detections import DetectionExplorer
+from mtlkit.lab.sliders.mixing import MixingExplorer
+from mtlkit.lab.sliders.sharing import SharingExplorer
+
+__all__ = ["DetectionExplorer", "MixingExplorer", "SharingExplorer"]

@@ -1,0 +1,117 @@
+"""Images, with the boxes and classes that are true and those that a model says."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from torch import Tensor, nn
+
+from mtlkit.cases.seen import SeenBox, SeenImage, see_boxes
+from mtlkit.plots.style import ORANGE, SKY, STYLE, Picture
+
+MOST_LABELS = 10  # more in one tile would hide the image
+
+
+def samples(dataset: Any, indices: Sequence[int], columns: int = 8) -> Picture:
+    """Show samples with their true boxes, box classes and image-level class."""
+    grid = -(-len(indices) // columns), columns
+    with rc_context(STYLE):
+        figure = Picture(figsize=(1.35 * columns, 1.55 * grid[0]))
+        for k, seen in enumerate(see_boxes(dataset, indices), 1):
+            draw_sample(figure.add_subplot(*grid, k), seen)
+    figure.alt = f"{len(indices)} images, each with its class and a labelled box around every object."
+    return figure
+
+
+def rows(chosen: Mapping[str, Sequence[tuple[Any, int]]]) -> Picture:
+    """Show one row of samples, each from (data set, index), for every name in `chosen`."""
+    columns = max(map(len, chosen.values()))
+    with rc_context(STYLE):
+        figure = Picture(figsize=(1.6 * columns, 1.9 * len(chosen)))
+        for part, (name, row) in zip(figure.subfigures(len(chosen), squeeze=False)[:, 0], chosen.items(), strict=True):
+            part.suptitle(name, x=0.02, ha="left", fontsize=10, weight="bold")
+            for k, (dataset, index) in enumerate(row, 1):
+                draw_sample(part.add_subplot(1, columns, k), see_boxes(dataset, [index])[0])
+    figure.alt = f"Images with classes and labelled boxes; one row each for {', '.join(chosen)}."
+    return figure
+
+
+class Predictions(NamedTuple):
+    """A picture of predictions, and how many boxes it holds."""
+
+    picture: Picture
+    found: int
+    true: int
+
+
+def predictions(
+    model: nn.Module,
+    dataset: Any,
+    indices: Sequence[int],
+    *,
+    columns: int = 6,
+    score_threshold: float = 0.3,
+    iou_threshold: float = 0.5,
+) -> Predictions:
+    """Show true boxes (orange, dashed) and predicted ones (blue, solid, class and confidence) on images.
+
+    Returns:
+        The picture, the number of predicted boxes in it, the number of true ones.
+    """
+    seen = see_boxes(dataset, indices, model, score_threshold=score_threshold, iou_threshold=iou_threshold)
+    grid = -(-len(indices) // columns), columns
+    with rc_context(STYLE):
+        figure = Picture(figsize=(1.6 * columns, 1.75 * grid[0]))
+        for k, image in enumerate(seen, 1):
+            draw_answers(figure.add_subplot(*grid, k), image)
+    figure.alt = predictions_alt(len(indices))
+    found, true = (sum(len(getattr(image, kind)) for image in seen) for kind in ("found", "boxes"))
+    return Predictions(figure, found, true)
+
+
+def predictions_alt(number: int) -> str:
+    """Return what a picture of predictions shows, in words."""
+    return f"{number} images with true boxes (dashed) and predicted boxes with class and confidence (solid)."
+
+
+def draw_sample(axes: Axes, seen: SeenImage) -> None:
+    """Draw an image as it is labelled."""
+    _draw_image(axes, seen.image)
+    for box in seen.boxes:
+        _draw_box(axes, box, box.name, ORANGE, "-")
+    axes.set_title(", ".join(seen.truth.values()) or "no class", fontsize=8)
+
+
+def draw_answers(axes: Axes, seen: SeenImage) -> None:
+    """Draw an image with what a model says of it, beside what is true."""
+    _draw_image(axes, seen.image)
+    for box in seen.boxes:
+        _draw_box(axes, box, "", ORANGE, "--")
+    for box in seen.found:
+        text = f"{box.name} {box.score:.2f}".replace(" 0.", " .")
+        _draw_box(axes, box, text if len(seen.found) <= MOST_LABELS else "", SKY, "-")
+    said = [f"{name}{_mark(name, seen.truth.get(task))}" for task, (name, _) in seen.answers.items()]
+    axes.set_title("\n".join(said), fontsize=8)
+
+
+def _mark(said: str, truth: str | None) -> str:
+    return "" if truth is None else " (right)" if said == truth else f" (is {truth})"
+
+
+def _draw_image(axes: Axes, image: Tensor) -> None:
+    axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+
+
+def _draw_box(axes: Axes, box: SeenBox, text: str, colour: str, line: str) -> None:
+    x0, y0, x1, y1 = box.corners
+    axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linestyle=line))
+    if text:
+        label = {"facecolor": colour, "edgecolor": "none", "pad": 0.6}
+        above = y0 > 0.08 * (axes.get_ylim()[0] + 0.5)  # else the label stands inside the box, not in the title
+        at, anchor = (y0 - 1, "bottom") if above else (y0 + 0.5, "top")
+        axes.text(x0 - 0.5, at, text, fontsize=6, va=anchor, bbox=label, clip_on=True)

@@ -1,0 +1,54 @@
+"""A task: a name, a loss, a metric, which way is better."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from mtlkit.data import Batch
+
+
+class Metric(Protocol):
+    """Collects outputs batch by batch and gives scores at the end."""
+
+    def update(self, output: Any, batch: Batch) -> None:
+        """Add a batch."""
+
+    def compute(self) -> dict[str, float]:
+        """Return score name → value."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing the model learns.
+
+    Attributes:
+        name: also names the model's head and the loss.
+        loss: from the head's output and the batch to a scalar; 0 with a graph where no sample has a target.
+        metric: makes an empty metric.
+        score: which of the metric's scores stands for the task.
+        higher_is_better: whether a larger score is better.
+        labelled: from the batch to `bool [B]`: which samples have a target for this task; not given, all have.
+        units: from the batch to `[]`: over how many things the loss is a mean; not given, the labelled samples. With
+            it the losses of parts of a batch are put together as if it had been one.
+    """
+
+    name: str
+    loss: Callable[[Any, Batch], Tensor]
+    metric: Callable[[], Metric]
+    score: str
+    higher_is_better: bool = True
+    labelled: Callable[[Batch], Tensor] | None = None
+    units: Callable[[Batch], Tensor] | None = None
+
+    @property
+    def score_name(self) -> str:
+        """The score that stands for the task as `evaluate` names it, e.g. "classify/accuracy"."""
+        return f"{self.name}/{self.score}"
+
+    def count(self, batch: Batch) -> tuple[int, int]:
+        """Return the number of labelled samples in the batch, and that of the things its loss is a mean over."""
+        size = len(next(iter(batch.values())))
+        labelled = size if self.labelled is None else int(self.labelled(batch).sum())
+        return labelled, labelled if self.units is None else int(self.units(batch))

@@ -1,0 +1,1 @@
+"""What keeps the course in order: a look at the machine, pictures drawn again, notebooks run and stored."""
