@@ -8,6 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from mtlkit.upkeep.notebooks import give_ids
+
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
@@ -70,6 +72,20 @@ def test_it_has_three_exercises_left_open_and_a_quiz(notebook):
     printed = json.dumps([cell.outputs for cell in code_cells(notebook)])
     assert printed.count("not attempted yet") == len(shown)
     assert len(re.findall(r'^Quiz\("\d\d"\)$', code, re.M)) == (0 if is_start(notebook) else 1)
+
+
+def test_its_cells_have_ids_that_do_not_say_their_place(notebook):
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids) and not any(re.fullmatch(r"cell-\d+|\d{1,3}", id) for id in ids)
+
+
+def test_a_cell_keeps_its_id_wherever_it_moves_and_a_new_one_gets_its_own():
+    cells = [nbformat.v4.new_code_cell(source) for source in ("a", "b", "c")]
+    ids = [cell.id for cell in cells]
+    moved = [nbformat.v4.new_code_cell("new", id="cell-00"), cells[2], cells[0], nbformat.v4.new_code_cell("d", id=ids[0])]
+    give_ids(moved)
+    assert [moved[1].id, moved[2].id] == [ids[2], ids[0]]
+    assert moved[0].id != "cell-00" and moved[3].id not in ids and len({cell.id for cell in moved}) == 4
 
 
 def test_there_is_a_notebook():

@@ -1,12 +1,15 @@
-"""Run notebooks top to bottom and store them the way the repository keeps them: `python -m mtlkit.notebooks FILES`."""
+"""Run notebooks top to bottom and store them the way the repository keeps them: `python -m mtlkit.upkeep.notebooks FILES`."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from uuid import uuid4
 
 import nbformat
 from nbclient import NotebookClient
 
+PLACE = re.compile(r"cell-\d+|\d{1,3}")  # an id that says where a cell stands
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -14,12 +17,13 @@ def execute(file: Path) -> None:
     """Run a notebook in its folder and write it back with its outputs.
 
     Widget views are dropped, as they cannot be shown without a kernel: the picture beside them stays. Times, widget
-    state and kernel details are dropped too, so that a second run changes nothing.
+    state and kernel details are dropped too, so that a second run changes nothing. A cell keeps its id for good.
     """
     notebook = nbformat.read(file, as_version=4)
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(file.parent)}}).execute()
-    for number, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{number:02d}"
+    where = {"metadata": {"path": str(file.parent)}}
+    NotebookClient(notebook, timeout=600, resources=where, coalesce_streams=True).execute()
+    give_ids(notebook.cells)
+    for cell in notebook.cells:
         cell.metadata = {key: value for key, value in cell.metadata.items() if key in ("tags", "jupyter")}
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not _is_noise(output)]
@@ -31,6 +35,15 @@ def execute(file: Path) -> None:
     }
     nbformat.validate(notebook)
     nbformat.write(notebook, file)
+
+
+def give_ids(cells: Sequence[nbformat.NotebookNode]) -> None:
+    """Give each cell an id of its own that it keeps wherever it moves: a translation refers to it."""
+    seen: set[str] = set()
+    for cell in cells:
+        if not cell.get("id") or cell.id in seen or PLACE.fullmatch(cell.id):
+            cell.id = uuid4().hex[:8]
+        seen.add(cell.id)
 
 
 def _is_noise(output: nbformat.NotebookNode) -> bool:
