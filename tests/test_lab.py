@@ -439,3 +439,20 @@ def test_scores_are_those_of_evaluate(lab):
     scoring = lab.session._score()
     *_, scores = scoring
     assert scores == {name: pytest.approx(expected[name]) for name in ("classify/accuracy", "detect/ap")}
+
+
+def test_the_collector_is_held_back_only_while_a_lab_trains():
+    usual = gc.get_threshold()
+    labs = [LossWeightingLab(name, **SMALL) for name in ("one", "two")]
+    assert gc.get_threshold() == usual and gc.get_freeze_count() == 0
+    browsers = [Browser(lab) for lab in labs]
+    assert gc.get_threshold()[2] > usual[2] and gc.get_threshold()[:2] == usual[:2]
+    browsers[0].press("pause")
+    assert gc.get_threshold()[2] > usual[2]  # the other one trains
+    browsers[1].press("pause")
+    assert gc.get_threshold() == usual
+    browsers[0].press("start")
+    assert gc.get_threshold()[2] > usual[2]
+    for lab in labs:
+        lab.close()
+    assert gc.get_threshold() == usual and gc.isenabled()

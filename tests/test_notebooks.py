@@ -82,7 +82,12 @@ def test_its_cells_have_ids_that_do_not_say_their_place(notebook):
 def test_a_cell_keeps_its_id_wherever_it_moves_and_a_new_one_gets_its_own():
     cells = [nbformat.v4.new_code_cell(source) for source in ("a", "b", "c")]
     ids = [cell.id for cell in cells]
-    moved = [nbformat.v4.new_code_cell("new", id="cell-00"), cells[2], cells[0], nbformat.v4.new_code_cell("d", id=ids[0])]
+    moved = [
+        nbformat.v4.new_code_cell("new", id="cell-00"),
+        cells[2],
+        cells[0],
+        nbformat.v4.new_code_cell("d", id=ids[0]),
+    ]
     give_ids(moved)
     assert [moved[1].id, moved[2].id] == [ids[2], ids[0]]
     assert moved[0].id != "cell-00" and moved[3].id not in ids and len({cell.id for cell in moved}) == 4

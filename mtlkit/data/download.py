@@ -12,7 +12,6 @@ from typing import Any
 
 import pooch
 import requests
-from torchvision.datasets import OxfordIIITPet
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 from tqdm import tqdm
 
@@ -46,12 +45,16 @@ class Source:
     content: tuple[str, str] | None = None
 
 
+_PETS = "https://www.robots.ox.ac.uk/~vgg/data/pets/data"
 _VOC = DATASET_YEAR_DICT["2007"], DATASET_YEAR_DICT["2007-test"]
 _BCCD = "d272fb14cdff6e473fafeeeba32aba5f560e9e43"
 SOURCES = {
     "pets": Source(
         "Oxford-IIIT Pet: 7,349 photographs, 37 breeds, head boxes for half; 810 MB; CC BY-SA 4.0",
-        tuple(Archive(url, f"md5:{md5}") for url, md5 in OxfordIIITPet._RESOURCES),
+        (
+            Archive(f"{_PETS}/images.tar.gz", "md5:5c4f3ee8e5d25df40f4fd59a7f44e54c"),
+            Archive(f"{_PETS}/annotations.tar.gz", "md5:95a8c909bbe2e81eed6a22bccdf3f68f"),
+        ),
         "oxford-iiit-pet",
     ),
     "bccd": Source(

@@ -61,12 +61,12 @@ def check_sample(sample: Sample, index: int, dataset: Any) -> None:
     if len(boxes) != len(box_labels):
         raise DataError(f"sample {index}: it has {len(boxes)} boxes but {len(box_labels)} box_labels")
     height, width = sample["image"].shape[-2:]
-    known = len(getattr(dataset, "box_classes", ())) or float("inf")
+    classes = len(getattr(dataset, "box_classes", ())) or float("inf")
     for (x0, y0, x1, y1), box_label in zip(boxes.tolist(), box_labels.tolist(), strict=True):
         box = f"the box ({x0:g}, {y0:g}, {x1:g}, {y1:g})"
-        if not 0 <= box_label < known:
+        if not 0 <= box_label < classes:
             raise DataError(
-                f"sample {index}: its box_labels hold {box_label}, but there are {known} box classes from 0"
+                f"sample {index}: its box_labels hold {box_label}, but there are {classes} box classes from 0"
             )
         if not (x0 < x1 and y0 < y1):
             raise DataError(f"sample {index}: {box} has no area; leave it out")

@@ -50,7 +50,9 @@ def _starved(records: Sequence[Any]) -> Verdict:
 def balance(lab):
     """Turn classify down while the boxes are learned, then up again."""
     lab.reset()
-    return lab.run(540, {0: {"classify": 0.1, "detect": 1.0, "method": "StaticWeights"}, 300: {"classify": 0.6}}).records
+    return lab.run(
+        540, {0: {"classify": 0.1, "detect": 1.0, "method": "StaticWeights"}, 300: {"classify": 0.6}}
+    ).records
 
 
 def _balanced(records: Sequence[Any]) -> Verdict:
@@ -117,13 +119,13 @@ def _beaten(runs: Sequence[Any]) -> Verdict:
     runs = [run for run in runs if run.records]
     if len(runs) < 2 and not (runs and _was_steered(runs[0].records)):
         return NOT_ATTEMPTED
-    hand, theirs = (
+    hand, by_method = (
         runs[-1],
         [run for run in runs[:-1] if run.records[-1].method not in ("StaticWeights", "EqualWeights")],
     )
-    if not theirs:
+    if not by_method:
         return Verdict("wrong", "there is no earlier run of a method: let one train, then press Reset and steer")
-    other = theirs[-1]
+    other = by_method[-1]
     name = other.records[-1].method
     if any(record.method != "StaticWeights" for record in hand.records):
         return Verdict("wrong", "the last run is not by hand: choose static weights before its first step")

@@ -76,11 +76,11 @@ class AveragePrecision:
     def add(self, found: Sequence[dict[str, Tensor]], batch: Batch) -> None:
         """Add the objects found in a batch, in the form of `find_objects`; images with missing boxes are left out."""
         size = batch["image"].shape[-2:]
-        for objects, boxes, labels, known in zip(
+        for objects, boxes, labels, labelled in zip(
             found, batch["boxes"].cpu(), batch["box_labels"].cpu(), batch["has_boxes"], strict=True
         ):
             self.seen += 1
-            if not known:
+            if not labelled:
                 continue
             self.images.append(self.seen)
             for box, label in zip(boxes.tolist(), labels.tolist(), strict=True):

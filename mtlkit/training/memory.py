@@ -79,12 +79,12 @@ def measure_memory(
     device = pick_device(device)
     model = _copy(model, device)
     made, method = optimizer(model), weighting()
-    own = _bytes(model.state_dict())
+    model_bytes = _bytes(model.state_dict())
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         _two_steps(model, tasks, batch, method, made, device=device, **options)
-        return own + torch.cuda.max_memory_allocated(device) - before
+        return model_bytes + torch.cuda.max_memory_allocated(device) - before
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would speak to the terminal
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         _two_steps(model, tasks, batch, method, made, device=device, **options)
@@ -94,7 +94,7 @@ def measure_memory(
         events = json.loads(file.read_text())["traceEvents"]
     changes = [event["args"] for event in sorted(events, key=lambda e: e.get("ts", 0)) if event["name"] == "[memory]"]
     start = changes[0]["Total Allocated"] - changes[0]["Bytes"]
-    return own + max(change["Total Allocated"] for change in changes) - start
+    return model_bytes + max(change["Total Allocated"] for change in changes) - start
 
 
 def _copy(model: SharedEncoderModel, device: torch.device) -> SharedEncoderModel:
@@ -135,14 +135,14 @@ class _Watch(TorchDispatchMode):
     """Adds up the memory of the tensors that operations make, from when they are made until the last one is gone.
 
     Args:
-        known: tensors that are there already, and count.
+        allocated: tensors that are there already, and count.
     """
 
-    def __init__(self, known: Iterable[Tensor] = ()) -> None:
+    def __init__(self, allocated: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.now = self.peak = 0
         self._alive: dict[int, weakref.ref[Any]] = {}
-        for tensor in known:
+        for tensor in allocated:
             self._watch(tensor.untyped_storage())
 
     def __torch_dispatch__(
@@ -155,7 +155,7 @@ class _Watch(TorchDispatchMode):
         return result
 
     def _watch(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
+        key, size = id(storage), storage.nbytes()  # the same object as long as any tensor uses it
         if key in self._alive:
             return
 

@@ -93,8 +93,8 @@ def read_voc(xml: Path, image: Path | None) -> Photo:
             names.append(item.findtext("name", "").strip())
     except (ElementTree.ParseError, ValueError) as error:
         raise DataError(f"{xml}: not a Pascal VOC annotation ({error}); correct the file") from error
-    known = tree.find("boxes_missing") is None
-    return Photo(image, str(xml), tuple(boxes) if known else None, tuple(names), tree.findtext("scene_class"))
+    has_boxes = tree.find("boxes_missing") is None
+    return Photo(image, str(xml), tuple(boxes) if has_boxes else None, tuple(names), tree.findtext("scene_class"))
 
 
 def write_voc(dataset: Any, root: Path, split: str) -> None:
