@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from mtlkit.bench import NAMES as BENCHES
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status: 0, 1 for an error said in words, 2 for wrong usage, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # a case of one's own: my_module:CASE
     from mtlkit.data import DataError, DownloadError
     from mtlkit.machine import ParallelError
     from mtlkit.training import CheckpointError, TrainingError
@@ -106,7 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     experiments.add_argument(
         "--case", "--problem", action="append", help="for weighting: any case (default: multimnist and scenes)"
     )
-    experiments.add_argument("--workers", type=int, default=-1, help="runs side by side (default: one a core)")
+    experiments.add_argument(
+        "--workers", type=int, help="runs side by side (default: one a core, or 1 where seconds are the budget)"
+    )
     experiments.add_argument("--seeds", type=int, help="number of seeds (default: 10, for text 5)")
     experiments.set_defaults(run=_experiments)
 

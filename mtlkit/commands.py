@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from mtlkit import training
 from mtlkit.cases import Case, Setup, find_case
+from mtlkit.cases.case import only_tasks
 from mtlkit.data import DataError
 from mtlkit.machine import Group, Machine, joined, pick_device
 from mtlkit.training import (
@@ -24,6 +25,7 @@ from mtlkit.training import (
     CheckpointError,
     Progress,
     Record,
+    fetch,
     load_checkpoint,
     predict_memory,
     read_checkpoint,
@@ -106,7 +108,7 @@ def _resumed(options: argparse.Namespace, file: Path | None, group: Group) -> Se
     if file is None:
         raise ValueError("--resume needs --out: the folder that holds the checkpoint")
     config = read_checkpoint(file).config
-    names = ("seed", "batch_size", "method")
+    names = ("seed", "batch_size", "method", "only")
     return find_case(config["case"], **config["knobs"]).setup(**{name: config[name] for name in names}, group=group)
 
 
@@ -137,10 +139,10 @@ def _score(options: argparse.Namespace, setup: Setup, before: Progress | None, r
 def memory(options: argparse.Namespace) -> int:
     """Print the memory that training would take."""
     case = _case(options, options.case)
-    few, batch_size = case.open("val"), options.batch_size or case.batch_size
-    setup = _from_options(options, Group(), few if len(few) >= batch_size else None)
+    few, batch_size = case.open("val"), options.batch_size or case.batch_size  # quicker to open than "train"
+    setup = _from_options(options, Group(), few)
     how = {"accumulate": options.accumulate, "recompute": options.recompute}
-    batch = next(setup.loader)
+    batch = fetch(few, torch.arange(batch_size) % len(few))
     found = predict_memory(setup.model, setup.tasks, batch, lambda: setup.weighting, setup.case.optimizer, **how)
     found["average"] = found["parameters"]  # the command trains with one
     found["peak"] = found.pop("peak") + found["average"]
@@ -230,17 +232,20 @@ def _report(report: dict[str, Any], as_json: bool) -> None:
 def evaluate(options: argparse.Namespace) -> int:
     """Print the scores of a checkpoint on test data."""
     config = read_checkpoint(options.checkpoint).config
-    case = _case(options, options.case or config["case"], config["knobs"])
-    model = AveragedModel(case.new_model(config["labels"]))
-    load_checkpoint(options.checkpoint, average=model)
+    trained = find_case(config["case"], **config["knobs"])
+    model, tasks = trained.new_model(config["labels"]), trained.make_tasks(config["labels"])
+    if config["only"]:
+        model, tasks = only_tasks(model, tasks, config["only"])
+    average = AveragedModel(model)
+    load_checkpoint(options.checkpoint, average=average)
+    case = _case(options, options.case) if options.case else _case(options, config["case"], config["knobs"])
     test_set = case.open("test", config["seed"])
     labels = {name: list(values) for name, values in case.read_labels(test_set).items()}
     if labels != config["labels"]:
         raise CheckpointError(
             f"{options.checkpoint} knows the {_words(config['labels'])}; this data has the {_words(labels)}"
         )
-    scores = training.evaluate(model, case.make_tasks(config["labels"]), test_set, device=options.device)
-    _report(scores, options.json)
+    _report(training.evaluate(average, tasks, test_set, device=options.device), options.json)
     return 0
 
 

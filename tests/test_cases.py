@@ -3,7 +3,11 @@ its case).
 """
 
 import copy
+import gc
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,7 @@ from toy import TOY
 
 from mtlkit.cases import CASES, Knob, SeenImage, SeenText, find_case
 from mtlkit.cli import main
-from mtlkit.data import DigitScenes
+from mtlkit.data import DigitScenes, export
 from mtlkit.lab import LossWeightingLab
 from mtlkit.training import (
     evaluate,
@@ -24,7 +28,7 @@ from mtlkit.training import (
     save_checkpoint,
     train,
 )
-from mtlkit.weighting import METHODS, PCGrad
+from mtlkit.weighting import METHODS, PCGrad, StaticWeights
 
 SMALL = {
     "scenes": {"scenes": 32, "val_scenes": 8, "test_scenes": 8},
@@ -220,3 +224,113 @@ def test_a_batch_of_any_data_set_is_fetched():
     batch = fetch(scenes, [0, 2])
     assert torch.equal(batch["image"], scenes.batch([0, 2])["image"])
     assert torch.equal(fetch([scenes[k] for k in range(4)], [0, 2])["image"], batch["image"])
+
+
+def test_scripts_from_before_there_were_cases_go_on_working():
+    from mtlkit.recipe import Case, Recipe
+
+    recipe = Recipe.for_data("scenes", scenes=16, batch_size=8, method="GradNorm", size=None)
+    assert len(recipe.open("train")) == 16
+    setup = Case(recipe)
+    (record,) = train(setup.model, setup.tasks, setup.loader, setup.weighting, setup.optimizer, steps=1, device="cpu")
+    assert record.weights.keys() == {"classify", "detect"} and setup.method == "GradNorm"
+
+
+def test_a_run_of_one_task_is_resumed_and_scored_as_such(tmp_path):
+    setup = TOY.setup(only="sum")
+    (*_, last) = train(*setup.parts, steps=3, device="cpu")
+    save_checkpoint(tmp_path / "c", last, setup.config, **setup.states)
+    config = read_checkpoint(tmp_path / "c").config
+    again = find_case(config["case"]).setup(only=config["only"])
+    load_checkpoint(tmp_path / "c", **again.states)
+    assert [task.name for task in again.tasks] == list(again.model.heads) == ["sum"]
+    assert main(["evaluate", str(tmp_path / "c"), "--json"]) == 0
+    with pytest.raises(ValueError, match=r"give the weights to the method itself: StaticWeights"):
+        TOY.setup(method=StaticWeights(), weights={"sum": 2.0})
+
+
+def test_a_checkpoint_is_scored_on_the_data_that_are_named(tmp_path, capsys):
+    for name, seed in (("one", 0), ("two", 1)):
+        for split in ("train", "test"):
+            export(DigitScenes(split, 40, seed=seed), tmp_path / name, "voc", split)
+    checkpoint = tmp_path / "run" / "checkpoint.safetensors"
+    command = f"train --case voc:{tmp_path / 'one'} --size 64 --steps 30 --json --out {tmp_path / 'run'}"
+    assert main(command.split()) == 0
+    trained = json.loads(capsys.readouterr().out.splitlines()[-1])
+    found = []
+    for more in (
+        [],
+        ["--case", f"voc:{tmp_path / 'one'}", "--size", "64"],
+        ["--case", f"voc:{tmp_path / 'two'}", "--size", "64"],
+    ):
+        assert main(["evaluate", str(checkpoint), "--json", *more]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0] == found[1] == {name: trained[name] for name in found[0]} and found[2] != found[0]
+    assert main(["evaluate", str(checkpoint), "--case", "scenes", "--json"]) == 1  # the classes are in another order
+    assert "knows the classes checks, clouds" in capsys.readouterr().err
+
+
+def test_the_command_finds_a_case_in_the_folder_where_it_is_called(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        f"import sys\nsys.path.append({str(Path(__file__).parent)!r})\nfrom toy import TOY\n"
+    )
+    command = [str(Path(sys.executable).with_name("mtlkit")), "memory", "--case", "mine:TOY", "--json"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert json.loads(said)["peak_mb"] > 0
+    (tmp_path / "broken.py").write_text("import no_such_package\n")
+    said = subprocess.run([*command[:3], "broken:TOY"], cwd=tmp_path, capture_output=True, text=True).stderr
+    assert "No module named 'no_such_package'" in said
+
+
+def test_a_lab_says_what_is_wrong_with_a_case_and_stops():
+    def see(dataset, indices, model=None, **_):
+        if model is not None:
+            raise KeyError("the tenth word")
+        return TOY.see(dataset, indices)
+
+    lab = LossWeightingLab("broken", case=replace(TOY, see=see))
+    refusals = []
+    lab.widget.send = lambda content, buffers=(): refusals.append(content)
+    lab._link.receive(lab.widget, {"t": "hello", "seen": 0}, [])
+    assert refusals[-1]["t"] == "refused" and "the tenth word" in refusals[-1]["why"]
+    with pytest.raises(RuntimeError, match="the tenth word"):
+        lab.wait(10**6)
+    assert not lab.session.running and gc.get_threshold()[2] < 100
+    lab.close()
+
+
+def test_a_lab_takes_runs_of_its_own_case_only(tmp_path):
+    lab = LossWeightingLab("toy", case=TOY, start=False).run(3)
+    lab.save(tmp_path / "toy.json")
+    other = LossWeightingLab("other", case="multimnist", pairs=64, start=False)
+    with pytest.raises(ValueError, match=r"a run of the case 'toy:TOY'; this lab trains 'multimnist'"):
+        other.load(tmp_path / "toy.json")
+    assert other.runs == [other.session.run_now]
+    for made in (lab, other):
+        made.close()
+
+
+def test_data_that_are_set_during_a_step_count_from_the_next_one_on(monkeypatch):
+    """So a replay has them at the same step."""
+    lab = LossWeightingLab("during", case=TOY, start=False)
+    measure = lab.session._measure
+
+    def meanwhile(record):
+        if record.step == 2:
+            lab.set(data={"noise": 0.5})
+        measure(record)
+
+    monkeypatch.setattr(lab.session, "_measure", meanwhile)
+    first = [record.losses for record in lab.run(5).records]
+    assert lab.session.run_now.schedule == {2: {"data": {"noise": 0.5}}}
+    monkeypatch.undo()
+    lab.replay()
+    assert [record.losses for record in lab.run(5).records] == first
+    lab.close()
+
+
+def test_data_of_another_length_may_take_the_place_of_those_in_a_loader():
+    loader = TOY.setup().loader
+    next(loader)
+    loader.dataset = TOY.with_knobs(pairs=40).open("train")
+    assert len(next(loader)["pair"]) == 20

@@ -54,7 +54,9 @@ OPTIONS = {
 @pytest.mark.parametrize("method", METHODS)
 def test_the_whole_step_runs_without_looking_at_a_number(scenes, method, option, monkeypatch):
     fetched = []
-    monkeypatch.setattr(gradients, "fetch", lambda G, fetch=gradients.fetch: fetched.append(G) or fetch(G))
+    monkeypatch.setattr(
+        gradients, "fetch_gramian", lambda G, fetch=gradients.fetch_gramian: fetched.append(G) or fetch(G)
+    )
     if method == "MGDAUB" and option == "accumulate":
         with pytest.raises(TrainingError, match=r"at the features of the whole batch.*accumulate=1"):
             on_meta(scenes, METHODS[method](), **OPTIONS[option])
@@ -67,7 +69,9 @@ def test_the_whole_step_runs_without_looking_at_a_number(scenes, method, option,
 
 def test_nash_looks_only_where_it_solves(scenes, monkeypatch):
     fetched = []
-    monkeypatch.setattr(gradients, "fetch", lambda G, fetch=gradients.fetch: fetched.append(G) or fetch(G))
+    monkeypatch.setattr(
+        gradients, "fetch_gramian", lambda G, fetch=gradients.fetch_gramian: fetched.append(G) or fetch(G)
+    )
     on_meta(scenes, NashMTL(every=2))
     assert len(fetched) == 2
 

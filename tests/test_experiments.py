@@ -47,8 +47,10 @@ def squared(base, seed):
     return {"score": base + seed**2, "seconds": 1.0}
 
 
-def experiment(columns=("score", "seconds"), budget="3 steps", **settings):
-    return Experiment("toy", "toy", budget, columns, settings or {"a": partial(squared, 0), "b": partial(squared, 10)})
+def experiment(columns=("score", "seconds"), budget="3 steps", command="toy", **settings):
+    return Experiment(
+        "toy", command, budget, columns, settings or {"a": partial(squared, 0), "b": partial(squared, 10)}
+    )
 
 
 def test_an_interrupted_experiment_goes_on_where_it_stopped_and_the_table_comes_back(tmp_path):
@@ -90,7 +92,10 @@ def test_a_line_that_was_cut_off_is_run_again(tmp_path):
     assert file.read_text() == whole
 
 
-@pytest.mark.parametrize("other", [experiment(budget="4 steps"), experiment(columns=("score", "seconds", "ap"))])
+OTHERS = [experiment(budget="4 steps"), experiment(columns=("score", "seconds", "ap")), experiment(command="toy --big")]
+
+
+@pytest.mark.parametrize("other", OTHERS)
 def test_rows_made_otherwise_are_not_mixed_in(tmp_path, other):
     list(run(experiment(), 1, tmp_path, workers=1, bar=False))
     with pytest.raises(ValueError, match=r"toy.csv was made otherwise.*move it away"):
@@ -172,6 +177,7 @@ def test_every_method_and_both_single_tasks_take_part(name):
 
 def test_any_case_can_be_compared_and_a_seed_gives_the_same_scores(tmp_path):
     problem = Problem(TOY, Budget(steps=3), (0.5,))
+    assert contestants(problem)["Uncertainty"]()[0].classification == ["larger"]  # "sum" is a regression
     a, b = (contest(problem, "PCGrad", 1) for _ in range(2))
     for name in ("val sum/error", "test larger/accuracy"):
         assert a[name] == b[name]

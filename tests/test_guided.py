@@ -2,11 +2,11 @@
 
 import pytest
 
-from mtlkit.exercises import EXERCISES, Experiment, check, exercise, grade
+from mtlkit.exercises import EXERCISES, LabExercise, check, exercise, grade
 from mtlkit.lab import LossWeightingLab
 from mtlkit.lab.live.records import LabRecord, Run
 
-GUIDED = {id: found for id, found in EXERCISES.items() if isinstance(found, Experiment)}
+GUIDED = {id: found for id, found in EXERCISES.items() if isinstance(found, LabExercise)}
 
 
 def steps(*phases, method="StaticWeights", scores=(0.9, 0.5), first=1):

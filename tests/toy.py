@@ -5,7 +5,7 @@ first one larger? The third file that a new case takes is its test: test_cases.p
 import torch
 from torch import nn
 
-from mtlkit.cases import Case, Knob, SeenText
+from mtlkit.cases import Case, Knob, SeenText, answers_of
 from mtlkit.losses import classification_loss
 from mtlkit.model import SharedEncoderModel
 from mtlkit.tasks import Accuracy, Task
@@ -75,9 +75,9 @@ def make_tasks(labels):
 
 def see(dataset, indices, model=None, **_):
     batch = dataset.batch(torch.as_tensor(indices))
-    said = None if model is None else model(batch["pair"])["sum"][:, 0].tolist()
+    said = [f"{found:.2f}" for found in answers_of(model, batch["pair"])["sum"][:, 0].tolist()] if model else None
     return [
-        SeenText("sum", f"{a:.2f} + {b:.2f} =", f"{a + b:.2f}", None if said is None else f"{said[k]:.2f}")
+        SeenText("sum", f"{a:.2f} + {b:.2f} =", f"{a + b:.2f}", said[k] if said else None)
         for k, (a, b) in enumerate(batch["pair"].tolist())
     ]
 

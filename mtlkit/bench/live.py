@@ -11,7 +11,7 @@ from typing import Any
 from mtlkit.cases import Case
 from mtlkit.lab.browser import Notebook, browser, jupyterlab, missing, shut_down, write_notebook
 
-CODE = "from mtlkit.lab import LossWeightingLab\nlab = LossWeightingLab('bench', case={case!r})\nlab"
+CODE = "from mtlkit.lab import LossWeightingLab\nlab = LossWeightingLab('bench', case={case!r}, **{settings!r})\nlab"
 FIRST = Path(__file__).parents[2] / "notebooks" / "00_start_here.ipynb"
 MUTE = "lab.session.__dict__.update(after_step=lambda record: None, may_run=lambda: True)"
 SPEAK = "lab.session.__dict__.update(after_step=lab._link.stepped, may_run=lab._link.is_present)"
@@ -84,7 +84,7 @@ def _served(case: Case) -> Iterator[tuple[Any, str]]:
         raise RuntimeError(lacking)
     with tempfile.TemporaryDirectory() as name, browser() as chrome:
         folder = Path(name)
-        write_notebook(folder / "live.ipynb", CODE.format(case=case.source or case.name))
+        write_notebook(folder / "live.ipynb", CODE.format(case=case.source or case.name, settings=dict(case.settings)))
         if FIRST.exists():
             (folder / "first.ipynb").write_bytes(FIRST.read_bytes())
         with jupyterlab(folder) as address:

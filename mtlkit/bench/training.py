@@ -27,7 +27,7 @@ Step = Callable[[], Any]
 
 
 def training(case: Case, figures: Path | None = None) -> dict[str, Any]:
-    """Measure all of it, loops and memory on `case`; with a folder, leave `training.json` and `training.png` there.
+    """Measure the loops on `case`, costs and memory on scenes; with a folder, leave `training.json` and `.png` there.
 
     Returns:
         "loops": contestant → steps per second, as a multiple of the bare loop's or, for ours, of the other's;

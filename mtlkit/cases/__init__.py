@@ -5,7 +5,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from mtlkit.cases.case import Case, Knob, Setup
-from mtlkit.cases.seen import Seen, SeenBox, SeenImage, SeenText
+from mtlkit.cases.seen import Seen, SeenBox, SeenImage, SeenText, answers_of
 
 CASES: dict[str, Case] = {
     case.name: case
@@ -14,7 +14,7 @@ CASES: dict[str, Case] = {
     if isinstance(case, Case)
 }
 
-__all__ = ["CASES", "Case", "Knob", "Seen", "SeenBox", "SeenImage", "SeenText", "Setup", "find_case"]
+__all__ = ["CASES", "Case", "Knob", "Seen", "SeenBox", "SeenImage", "SeenText", "Setup", "answers_of", "find_case"]
 
 
 def find_case(which: "str | Case", **knobs: Any) -> Case:
@@ -33,7 +33,7 @@ def find_case(which: "str | Case", **knobs: Any) -> Case:
         return which.with_knobs(**chosen)
     name, _, rest = which.partition(":")
     if name in CASES:
-        return CASES[name].with_knobs(**({"folder": rest} if rest else {}) | chosen)
+        return CASES[name].with_knobs(**chosen | ({"folder": rest} if rest else {}))
     case = _imported(name, rest) if rest else None
     if case is None:
         raise ValueError(f"unknown case {which!r}: expected one of {', '.join(CASES)}, or my_module:CASE")
@@ -45,6 +45,8 @@ def _imported(module: str, name: str) -> Case | None:
 
     try:
         case = getattr(import_module(module), name, None)
-    except ModuleNotFoundError:
-        return None
+    except ModuleNotFoundError as error:
+        if error.name and f"{module}.".startswith(f"{error.name}."):  # the module itself, not one that it needs
+            return None
+        raise
     return replace(case, source=f"{module}:{name}") if isinstance(case, Case) else None

@@ -30,7 +30,8 @@ class Knob:
         low: the least value of a number.
         high: the largest.
         per_task: a dictionary task → value is taken as well.
-        live: whether it may be changed while a model trains, as it changes the training data only.
+        live: whether it may be changed while a model trains: it changes what the data are, not their number nor the
+            model.
     """
 
     default: Any
@@ -51,6 +52,8 @@ class Knob:
             return {task: self.check(f"{name} of {task}", one) for task, one in value.items()}
         kind = type(self.default)
         try:
+            if kind is int and isinstance(value, float) and value != int(value):
+                raise ValueError
             if kind is bool and isinstance(value, str):
                 value = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[value.lower()]
             made = kind(value)
@@ -77,7 +80,8 @@ class Case:
             `batch(indices)`. Where there are no validation data, "val" is "test".
         build_model: (labels, **knobs) → an untrained model, drawn from torch's random stream.
         make_tasks: labels → the tasks, one for each head.
-        see: (data set, indices, model or `None`) → what a learner sees of these samples, and of the model's answers.
+        see: (data set, indices, model or `None`, **looks) → what a learner sees of these samples, and of the model's
+            answers; `looks` say which boxes are shown (see `mtlkit.cases.seen.see_boxes`), others ignore them.
         read_labels: data set → the names that model and tasks are built from, e.g. `{"classes": ("cat", "dog")}`.
         knobs: name → what can be set.
         settings: name → what is set; the others are at their defaults.
@@ -86,7 +90,7 @@ class Case:
         seconds: of training that give a good model.
         optimizer: makes the optimiser of a model.
         transform: (**knobs) → what is done to each training sample.
-        live: what is set otherwise in the live lab, where a step must be short: knobs, "batch_size", "rate".
+        in_lab: what is set otherwise in the live lab, where a step must be short: knobs, "batch_size", "rate".
         source: where it was found, e.g. "my_module:CASE"; its name, if it is one of the kit's.
     """
 
@@ -104,7 +108,7 @@ class Case:
     seconds: float = 60.0
     optimizer: Callable[[nn.Module], Any] = MuonAdamW
     transform: Callable[..., Callable[[Any], Any]] | None = None
-    live: Mapping[str, Any] = field(default_factory=dict)
+    in_lab: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
 
     def with_knobs(self, **values: Any) -> "Case":
@@ -141,7 +145,7 @@ class Case:
         batch_size: int | None = None,
         method: str | Weighting = "StaticWeights",
         weights: Mapping[str, float] | None = None,
-        only: Collection[str] | None = None,
+        only: str | Collection[str] | None = None,
         train_set: Any = None,
         group: Group = ALONE,
     ) -> "Setup":
@@ -163,16 +167,14 @@ class Case:
         labels = self.read_labels(train_set)
         model, tasks = self.new_model(labels, seed), tuple(self.make_tasks(labels))
         if only is not None:
-            if unknown := set(only) - {task.name for task in tasks}:
-                raise ValueError(f"there is no task {min(unknown)!r}: expected {', '.join(t.name for t in tasks)}")
-            tasks = tuple(task for task in tasks if task.name in only)
-            for name in set(model.heads) - set(only):
-                del model.heads[name]
+            only = [only] if isinstance(only, str) else list(only)
+            model, tasks = only_tasks(model, tasks, only)
         transform = self.transform(**self.values()) if self.transform else None
         return Setup(
             self,
             seed,
             method if isinstance(method, str) else type(method).__name__,
+            only,
             labels,
             train_set,
             Loader(train_set, batch_size or self.batch_size, seed, transform, group),
@@ -184,6 +186,8 @@ class Case:
         )
 
     def _weighting(self, method: str | Weighting, weights: Mapping[str, float], tasks: Sequence[str]) -> Weighting:
+        if weights and method != "StaticWeights" and not isinstance(method, str):
+            raise ValueError("give the weights to the method itself: StaticWeights({...})")
         if isinstance(method, Weighting):
             return method
         if method == "StaticWeights":
@@ -195,6 +199,21 @@ class Case:
         return METHODS[method]()
 
 
+def only_tasks(
+    model: SharedEncoderModel, tasks: Sequence[Task], only: Collection[str]
+) -> tuple[SharedEncoderModel, tuple[Task, ...]]:
+    """Return the model without the heads of other tasks, and the tasks named in `only`.
+
+    Raises:
+        ValueError: if there is no such task.
+    """
+    if unknown := set(only) - {task.name for task in tasks}:
+        raise ValueError(f"there is no task {min(unknown)!r}: expected {', '.join(task.name for task in tasks)}")
+    for name in set(model.heads) - set(only):
+        del model.heads[name]
+    return model, tuple(task for task in tasks if task.name in only)
+
+
 @dataclass
 class Setup:
     """What a training run needs: `train(*setup.parts, average=setup.average, steps=100)`.
@@ -203,6 +222,7 @@ class Setup:
         case: what it was made of.
         seed: of the data, the initialisation and the order.
         method: name of the weighting method.
+        only: the tasks that are learned, if not all.
         labels: the names that model and tasks are built from.
         train_set: the training data.
         loader: gives batches of them.
@@ -216,6 +236,7 @@ class Setup:
     case: Case
     seed: int
     method: str
+    only: list[str] | None
     labels: Labels
     train_set: Any
     loader: Loader
@@ -238,13 +259,17 @@ class Setup:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Return the plain values from which all this can be made again; a checkpoint keeps them."""
+        """Return the plain values from which all this can be made again; a checkpoint keeps them.
+
+        A method that was given as an object is made again with its defaults; its state is in the checkpoint.
+        """
         return {
             "case": self.case.source or self.case.name,
             "knobs": self.case.values(),
             "seed": self.seed,
             "batch_size": self.loader.batch_size,
             "method": self.method,
+            "only": self.only,
             "labels": {name: list(values) for name, values in self.labels.items()},
         }
 

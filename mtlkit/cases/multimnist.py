@@ -62,5 +62,5 @@ MULTIMNIST = Case(
     },
     batch_size=64,
     seconds=30.0,
-    live={"pairs": 4000, "val_pairs": 256, "rate": 0.5},
+    in_lab={"pairs": 4000, "val_pairs": 256, "rate": 0.5},
 )

@@ -72,7 +72,7 @@ PETS = Case(
     batch_size=16,
     seconds=600.0,
     transform=augmented,
-    live={"size": 64, "encoder": "conv", "batch_size": 8, "rate": 0.5},
+    in_lab={"size": 64, "encoder": "conv", "batch_size": 8, "rate": 0.5},
 )
 VOC = replace(
     PETS,

@@ -57,5 +57,5 @@ SCENES = Case(
     # Tuned for a minute on scenes of class "texture". With equal weights, classification, which is solved early, goes
     # on to pull at the shared encoder: AP 0.66 after that minute instead of 0.71.
     weights={"classify": 0.2, "detect": 1.0},
-    live={"scenes": 2000, "val_scenes": 64, "test_scenes": 64, "batch_size": 16, "rate": 0.5},
+    in_lab={"scenes": 2000, "val_scenes": 64, "test_scenes": 64, "batch_size": 16, "rate": 0.5},
 )

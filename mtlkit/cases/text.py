@@ -25,9 +25,7 @@ def open_split(
 
 def text_model(width: int = 64, layers: int = 2, heads: int = 4, seed: int = 0) -> SharedEncoderModel:
     """Return an untrained model of which all tasks share everything: their heads have no parameters."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return build_model({}, width=width, layers=layers, heads=heads)
+    return TEXT.with_knobs(width=width, layers=layers, heads=heads).new_model({}, seed)
 
 
 def build_model(labels: Labels, *, width: int, layers: int, heads: int, **_: Any) -> SharedEncoderModel:
@@ -79,5 +77,5 @@ TEXT = Case(
         "heads": Knob(4, "of attention", low=1),
     },
     optimizer=adamw,
-    live={"samples": 4000, "val_samples": 250, "batch_size": 16, "width": 32},
+    in_lab={"samples": 4000, "val_samples": 250, "batch_size": 16, "width": 32},
 )

@@ -119,7 +119,7 @@ class Loader:
 
     def __next__(self) -> Batch:
         epoch, position = divmod(self.batches_given, self.batches_per_epoch)
-        if epoch != self._epoch:
+        if epoch != self._epoch or len(self._order) != len(self.dataset):
             generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
             self._epoch, self._order = epoch, torch.randperm(len(self.dataset), generator=generator)
         indices = self._order[position * self.batch_size :][: self.batch_size]

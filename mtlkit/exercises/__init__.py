@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mtlkit.exercises import nb00, nb01, nb02, nb03, nb04, nb05, nb09
-from mtlkit.exercises.engine import Exercise, Experiment, Statement, Verdict
+from mtlkit.exercises.engine import Exercise, LabExercise, Statement, Verdict
 from mtlkit.exercises.questions import LETTERS, Question, as_markdown
 
 EXERCISES: dict[str, Statement] = {
@@ -18,7 +18,7 @@ __all__ = [
     "EXERCISES",
     "QUIZZES",
     "Exercise",
-    "Experiment",
+    "LabExercise",
     "Question",
     "Verdict",
     "answer",

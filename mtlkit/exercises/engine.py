@@ -78,7 +78,7 @@ class Exercise(Statement):
 
 
 @dataclass(frozen=True)
-class Experiment(Statement):
+class LabExercise(Statement):
     """Something to do in the live lab, judged by what it recorded.
 
     Attributes:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from mtlkit.exercises.engine import NOT_ATTEMPTED, Exercise, Experiment, Verdict
+from mtlkit.exercises.engine import NOT_ATTEMPTED, Exercise, LabExercise, Verdict
 from mtlkit.exercises.questions import Option, Question
 
 LONG = 150  # steps that a phase must last
@@ -155,7 +155,7 @@ def _loss(records: Sequence[Any], task: str) -> float:
 
 
 EXERCISES = (
-    Experiment(
+    LabExercise(
         "04.1",
         "Starve a task",
         f"Let both tasks learn for {LONG} steps with detect's weight at {ON} or more. Then take detect's weight to 0 and "
@@ -171,7 +171,7 @@ EXERCISES = (
         starve,
         _starved,
     ),
-    Experiment(
+    LabExercise(
         "04.2",
         "Find the balance",
         f"Reset, and steer so that within {EARLY} steps there is a moment with accuracy at least "
@@ -186,7 +186,7 @@ EXERCISES = (
         balance,
         _balanced,
     ),
-    Experiment(
+    LabExercise(
         "04.3",
         "One constant",
         "Reset, choose static weights, set both sliders before the first step (Pause, Reset, set, Start), and then keep "
@@ -237,7 +237,7 @@ EXERCISES = (
         ),
         calls=24,
     ),
-    Experiment(
+    LabExercise(
         "04.5",
         "Beat a method by hand",
         f"Choose a method other than static weights, press Reset and let it train for {ENOUGH + 10} steps. Press Reset again, "

@@ -28,13 +28,17 @@ class Budget:
 
     def words(self, batch_size: int) -> str:
         """Return the budget in words, e.g. "200 steps of 32"."""
-        return f"{self.steps} steps of {batch_size}" if self.steps else f"{self.seconds:g} s of one core, {batch_size}"
+        return (
+            f"{self.steps} steps of {batch_size}"
+            if self.steps
+            else f"{self.seconds:g} s of one core, batches of {batch_size}"
+        )
 
 
 def train_and_score(
     setup: Setup, budget: Budget, data: Mapping[str, Any], tasks: Sequence[Any] | None = None, **options: Any
 ) -> dict[str, float]:
-    """Train and score one model, with one thread: runs side by side then cost what they cost alone.
+    """Train and score one model, with one thread, so that runs can go side by side.
 
     Args:
         setup: is trained.

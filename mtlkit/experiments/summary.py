@@ -33,7 +33,7 @@ class Difference(NamedTuple):
     p: float
 
 
-def interval(values: Sequence[float]) -> Interval:
+def mean_of(values: Sequence[float]) -> Interval:
     """Return the mean of `values` with its interval."""
     if not values or any(math.isnan(value) for value in values):
         return Interval(math.nan, math.nan)
@@ -51,7 +51,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, dict[str, Interval]]:
     for row in rows:
         found.setdefault(row.setting, []).append(row.values)
     return {
-        setting: {name: interval([run[name] for run in runs]) for name in runs[0]} for setting, runs in found.items()
+        setting: {name: mean_of([run[name] for run in runs]) for name in runs[0]} for setting, runs in found.items()
     }
 
 
@@ -81,7 +81,7 @@ def differences(
             raise ValueError(f"{setting!r} and {base!r} were not run with the same seeds: finish the experiment first")
         gaps = [values[seed] - against[seed] for seed in against]
         if not any(math.isnan(gap) for gap in gaps):
-            found[setting] = Difference(*interval(gaps), _p_value(gaps))
+            found[setting] = Difference(*mean_of(gaps), _p_value(gaps))
     corrected = holm([difference.p for difference in found.values()])
     return {name: found[name]._replace(p=p) for name, p in zip(found, corrected, strict=True)}
 

@@ -36,6 +36,7 @@ class Experiment:
         columns: of the table, after setting and seed.
         settings: name → what runs it for a seed and returns column → number. Other processes run it: it must not
             depend on what changes in this one.
+        timed: whether the budget is in seconds: runs side by side share memory and cache, and so get less for them.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Experiment:
     budget: str
     columns: Sequence[str]
     settings: Mapping[str, Callable[[int], Mapping[str, float]]] = field(repr=False)
+    timed: bool = False
 
     def file(self, folder: Path = RESULTS) -> Path:
         """Return where the table is."""
@@ -50,7 +52,7 @@ class Experiment:
 
 
 def run(
-    experiment: Experiment, seeds: int, folder: Path = RESULTS, workers: int = -1, bar: bool = True
+    experiment: Experiment, seeds: int, folder: Path = RESULTS, workers: int | None = None, bar: bool = True
 ) -> Iterator[Row]:
     """Run every setting with every seed, and yield each row as soon as it is in the table.
 
@@ -61,6 +63,7 @@ def run(
         seeds: how many, from 0.
         folder: of the table.
         workers: processes that run side by side, each with one thread; -1 is one a core, 1 is this process itself.
+            If not given, one a core, but this process itself where runs are `timed`.
         bar: show a progress bar.
 
     Raises:
@@ -71,6 +74,7 @@ def run(
     done = {(row.setting, row.seed) for row in rows}
     wanted = [(name, seed) for seed in range(seeds) for name in experiment.settings if (name, seed) not in done]
     jobs = [delayed(_one)(name, seed, experiment.settings[name]) for name, seed in wanted]
+    workers = workers or (1 if experiment.timed else -1)
     found = Parallel(n_jobs=workers, return_as="generator_unordered", pre_dispatch="n_jobs")(jobs)
     for row in tqdm(found, total=len(wanted), desc=experiment.name, unit="run", disable=not bar):
         if unknown := row.values.keys() - set(experiment.columns):
@@ -83,8 +87,9 @@ def run(
         order = {name: k for k, name in enumerate(experiment.settings)}
         rows.sort(key=lambda row: (row.seed, order.get(row.setting, len(order)), row.setting))
         tidy = file.with_suffix(".part")
+        head = "".join(file.read_text(encoding="utf-8").splitlines(keepends=True)[:3])  # its versions are those it has
         with tidy.open("w", newline="", encoding="utf-8") as table:
-            table.write(_head(experiment))
+            table.write(head)
             _write(table, experiment, rows)
         tidy.replace(file)
 
@@ -118,10 +123,11 @@ def _resumed(experiment: Experiment, file: Path) -> list[Row]:
     text = file.read_text(encoding="utf-8")
     lines = text[: text.rfind("\n") + 1].splitlines()
     columns = lines[2] if len(lines) > 2 else ""
-    if f"; {experiment.budget};" not in text or columns != _head(experiment).splitlines()[2]:
+    command, _, names = _head(experiment).splitlines()
+    if f"; {experiment.budget};" not in text or [command, names] != [*lines[:1], columns]:
         raise ValueError(
-            f"{file} was made otherwise (it says {' '.join(lines[1:2])!r}), and its rows cannot be mixed with those of "
-            f"{experiment.budget!r}: move it away to begin anew"
+            f"{file} was made otherwise (it says {' '.join(lines[:2])!r}), and its rows cannot be mixed with those of "
+            f"{command[2:]!r}, {experiment.budget}: move it away to start again"
         )
     if not text.endswith("\n"):
         file.write_text("\n".join(lines) + "\n", encoding="utf-8")

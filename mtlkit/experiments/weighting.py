@@ -8,7 +8,7 @@ from typing import Any
 from mtlkit.cases import Case, find_case
 from mtlkit.experiments.budget import Budget, train_and_score
 from mtlkit.experiments.table import Experiment
-from mtlkit.tasks import AveragePrecision, Task
+from mtlkit.tasks import Accuracy, Task, TokenScores
 from mtlkit.weighting import DWA, METHODS, EqualWeights, StaticWeights, Uncertainty, Weighting
 
 SPLITS = ("val", "test")
@@ -22,11 +22,13 @@ class Problem:
         case: with its knobs set; the data are those of seed 0, a run's seed is that of the model and of the order.
         budget: of each run.
         sweep: static weights tried for the first task; the others weigh 1.
+        which: how the case is named on the command line; the table says it.
     """
 
     case: Case
     budget: Budget
     sweep: tuple[float, ...]
+    which: str = ""
 
     def tasks(self) -> tuple[Task, ...]:
         """Return what is learned."""
@@ -52,7 +54,7 @@ def problem_of(which: str) -> Problem:
     if which in PROBLEMS:
         return PROBLEMS[which]
     case = find_case(which)
-    return Problem(case, Budget(seconds=case.seconds), (0.1, 0.3, 3, 10))
+    return Problem(case, Budget(seconds=case.seconds), (0.1, 0.3, 3, 10), which)
 
 
 def weighting_experiment(problem: Problem) -> Experiment:
@@ -60,10 +62,11 @@ def weighting_experiment(problem: Problem) -> Experiment:
     scores = [f"{split} {score}" for split in SPLITS for score in problem.scores().values()]
     return Experiment(
         f"weighting_{problem.case.name}",
-        f"weighting --case {problem.case.source or problem.case.name}",
+        f"weighting --case {problem.which or problem.case.source or problem.case.name}",
         problem.budget.words(problem.case.batch_size),
         [*scores, "seconds"],
         {setting: partial(contest, problem, setting) for setting in contestants(problem)},
+        timed=problem.budget.seconds is not None,
     )
 
 
@@ -80,7 +83,7 @@ def contestants(problem: Problem) -> dict[str, Callable[[], tuple[Weighting, tup
     """Return setting → what makes its weighting method, and the tasks that it is restricted to, if any."""
     tasks = problem.tasks()
     first = tasks[0].name
-    classification = [task.name for task in tasks if not isinstance(task.metric(), AveragePrecision)]
+    classification = [task.name for task in tasks if isinstance(task.metric(), Accuracy | TokenScores)]
     special: Mapping[str, Callable[[], Weighting]] = {"Uncertainty": partial(Uncertainty, classification)}
     if problem.budget.steps:
         special = {**special, "DWA": partial(DWA, window=max(1, problem.budget.steps // 10))}
@@ -96,12 +99,12 @@ def _made(make: Callable[[], Weighting], only: tuple[str, ...] | None) -> tuple[
     return make(), only
 
 
-_open: dict[tuple[Any, ...], Any] = {}
+_open: dict[str, Any] = {}
 
 
 def _data(case: Case, split: str) -> Any:
     """Return a data set, opened once in each process."""
-    key = (case.source or case.name, split, *sorted(case.settings.items()))
+    key = f"{case.open_split.__module__} {case.name} {split} {sorted(case.settings.items())}"
     if key not in _open:
         _open[key] = case.open(split)
     return _open[key]

@@ -1,5 +1,6 @@
 """A whole run in one picture: what the model says of unseen samples, the losses, the scores."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,9 +65,9 @@ def steered(records: Sequence[Any], changes: Sequence[int], seen: Sequence[Seen]
         plane: names of the two scores in whose plane the trail is drawn; of one task alone, it is drawn over the steps.
     """
     scored = {tuple(record.scores.values()): record for record in records if record.scores}
-    trail = [[record.scores[name] for name in plane] for record in scored.values()]
-    if len(plane) < 2:
-        trail = [[record.step, *point] for record, point in zip(scored.values(), trail, strict=True)]
+    found = {record.step: [record.scores[name] for name in plane] for record in scored.values()}
+    found = {step: point for step, point in found.items() if not any(map(math.isnan, point))}
+    trail = list(found.values()) if len(plane) == 2 else [[step, *point] for step, point in found.items()]
     with rc_context(STYLE):
         figure = Picture(figsize=(9.6, 4.6))
         left, right = figure.subfigures(1, 2, width_ratios=(5, 4), squeeze=False)[0]
@@ -79,9 +80,10 @@ def steered(records: Sequence[Any], changes: Sequence[int], seen: Sequence[Seen]
             scores.plot(*zip(*trail, strict=True), "o-", color=GREEN, markersize=3, linewidth=1)
             scores.plot(*trail[-1], "o", color=GREEN, markersize=8)
         x, y = plane if len(plane) == 2 else ("step", plane[0])
-        scores.set(xlabel=_axis(x), ylabel=_axis(y), ylim=(0, 1))
+        most = max([1.0, *(value for point in trail for value in point[-len(plane) :])])  # an error may be above 1
+        scores.set(xlabel=_axis(x), ylabel=_axis(y), ylim=(0, most))
         if len(plane) == 2:
-            scores.set_xlim(0, 1)
+            scores.set_xlim(0, most)
         said = draw_seen(right, seen, columns=3)
     marks = f" A mark where something was changed: step {', '.join(map(str, changes))}." if changes else ""
     figure.alt = f"{losses_alt(records)}{marks} {said} A trail in the plane of {' and '.join(plane)}."

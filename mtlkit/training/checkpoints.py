@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mtlkit.training.records import Progress
 
-FORMAT = "mtlkit-1"
+FORMAT = "mtlkit-2"
 
 
 class CheckpointError(RuntimeError):

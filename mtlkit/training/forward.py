@@ -39,7 +39,7 @@ class Forward:
         self.model, self.tasks, self.machine, self.group = model, tasks, machine, machine.group
         self.low_precision, self.scale, self.wrap = machine.pick_precision(), scale, wrap
         self.network: nn.Module = model
-        self.sharded = is_sharded(model)
+        self.sharded, self.compiled = is_sharded(model), bool(machine.compile) or model.encoder in _compiled
         self.parameters = list(model.parameters())
         self.device = self.parameters[0].device
         self.complete = False  # whether all tasks take part in this step
@@ -81,7 +81,7 @@ class Forward:
         x = piece[self.model.reads]
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        if self.machine.compile:
+        if self.compiled:
             torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast(self.device.type, self.low_precision) if self.low_precision else nullcontext():
             outputs = self.network(x, list(shares))
@@ -96,7 +96,7 @@ class Forward:
         wait = isinstance(network, DistributedDataParallel) and not (last and self.complete)
         with network.no_sync() if wait else nullcontext():  # type: ignore[operator]
             yield
-        if not last and self.machine.compile:
+        if not last and self.compiled:
             for parameter in self.parameters:  # a CUDA graph writes the next part's gradient to the same place
                 if parameter.grad is not None:
                     parameter.grad = parameter.grad.clone()

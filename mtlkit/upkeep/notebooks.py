@@ -1,4 +1,4 @@
-"""Run notebooks top to bottom and store them as the repository keeps them: `python -m mtlkit.upkeep.notebooks FILES`."""
+"""Run notebooks and store them as the repository keeps them: `python -m mtlkit.upkeep.notebooks FILES`."""
 
 import re
 import sys

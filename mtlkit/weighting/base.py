@@ -134,7 +134,7 @@ class Weighting:
         """Go back through each part once; return the losses of all parts and processes `[K]`, and the weights `[K]`."""
         whole, total = len(parts) == 1, torch.empty(0)
         for n, part in enumerate(parts):
-            self.look(part, model)
+            self.before_backward(part, model)
             values = group.sum(values_of(part)) if whole else values_of(part)
             if n == 0:
                 w = self.slopes(values if whole else torch.ones_like(values), parts.tasks)
@@ -151,7 +151,7 @@ class Weighting:
         (w,) = torch.autograd.grad(self.total(losses, tasks), losses)
         return w
 
-    def look(self, losses: Mapping[str, Tensor], model: Any) -> None:
+    def before_backward(self, losses: Mapping[str, Tensor], model: Any) -> None:
         """Take note of a part's losses while its graph is there."""
 
     def learn(self, losses: Tensor, tasks: Sequence[str]) -> None:

@@ -51,7 +51,7 @@ class GradientWeighting(Weighting):
             WeightingError: if a gradient is NaN or infinite, or the method's equations cannot be solved.
         """
         tasks = names(tasks, len(jacobian))
-        G = fetch(group.sum(gramian(jacobian)))
+        G = fetch_gramian(group.sum(gramian(jacobian)))
         check_finite("squared norm of the gradient", tasks, G.diagonal().tolist())
         w = constants(self.weigh(G, tasks).tolist(), gramian(jacobian[:, :0]))
         self.factors |= zip(tasks, w.unbind(), strict=True)
@@ -109,7 +109,7 @@ def jacobian(losses: Losses, model: Any, group: Group = ALONE) -> Tensor:
     return group.sum(task_gradients(as_parts(losses), list(model.shared_parameters()), keep_graph=True).jacobian)
 
 
-def fetch(G: Tensor) -> Array:
+def fetch_gramian(G: Tensor) -> Array:
     """Bring a Gramian `[K, K]` to where it is solved: the one place in a step at which the process waits for the GPU.
 
     The problems behind the methods are solved exactly, by active sets and Newton steps whose number depends on the

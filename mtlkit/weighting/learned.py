@@ -192,7 +192,7 @@ class GradNorm(Weighting):
         self.balance(as_parts(losses).tasks, update.losses, norms)
         return update
 
-    def look(self, losses: Mapping[str, Tensor], model: Any) -> None:
+    def before_backward(self, losses: Mapping[str, Tensor], model: Any) -> None:
         """Take the tasks' gradients of the last shared layer."""
         layer = [p for p in model.shared_parameters() if p.ndim > 1][-1]
         self._rows.append(task_gradients([losses], [layer], keep_graph=True).jacobian)

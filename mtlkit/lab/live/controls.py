@@ -56,7 +56,7 @@ class Controls:
     @property
     def data(self) -> dict[str, Any]:
         """The knobs of the case that may be changed while it trains, with their values."""
-        return {name: value for name, value in self.case.values().items() if self.case.knobs[name].live}
+        return live_knobs(self.case)
 
     @data.setter
     def data(self, data: Mapping[str, Any]) -> None:
@@ -73,3 +73,8 @@ class Controls:
         self.weights = {name: value for name, value in changes.items() if name not in ("rate", "method", "data")}
         for name in changes.keys() & {"rate", "method", "data"}:  # the others may be set by another thread right now
             setattr(self, name, changes[name])
+
+
+def live_knobs(case: Case) -> dict[str, Any]:
+    """Return the knobs of a case that may be changed while it trains, with their values."""
+    return {name: value for name, value in case.values().items() if case.knobs[name].live}

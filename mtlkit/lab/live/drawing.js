@@ -139,9 +139,10 @@ function painter(canvases, shown) {
   function drawPlane() {
     const { pen, width, height } = draft(plane);
     const left = 34, right = width - 10, top = 18, bottom = height - 30;
-    const toX = (v) => left + (right - left) * v, toY = (v) => bottom - (bottom - top) * v;
+    const all = [...shown.trail, ...shown.fixed.earlier.flatMap((run) => run.trail)], most = Math.max(1, ...all.flat()); // an error may be above 1
+    const toX = (v) => left + ((right - left) * v) / most, toY = (v) => bottom - ((bottom - top) * v) / most;
     pen.fillStyle = shown.colours.ink;
-    for (const tick of [0, 0.5, 1]) {
+    for (const tick of [0, most / 2, most].map((v) => Number(v.toPrecision(2)))) {
       line(pen, [toX(tick), top], [toX(tick), bottom], shown.colours.faint, 0.5);
       line(pen, [left, toY(tick)], [right, toY(tick)], shown.colours.faint, 0.5);
       pen.textAlign = "center";
@@ -216,8 +217,8 @@ function painter(canvases, shown) {
     if (!shown.look) return;
     shown.look.forEach(({ says, right, boxes }, k) => {
       const [x, y] = corner(k);
-      pen.fillStyle = right ? "#009e73" : shown.colours.tasks[1];
-      pen.fillText(`${right ? "✓" : "✗"} ${says}`, x, y - 4, side);
+      pen.fillStyle = right ? "#009e73" : right === false ? shown.colours.tasks[1] : shown.colours.ink;
+      pen.fillText(`${right ? "✓ " : right === false ? "✗ " : ""}${says}`, x, y - 4, side);
       for (const [x0, y0, x1, y1, name] of boxes) {
         rectangle(k, [x0, y0, x1, y1], "#56b4e9", [], 1.8);
         pen.fillStyle = "rgba(0,0,0,.65)";

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from mtlkit import plots
 from mtlkit.cases import Case
-from mtlkit.lab.live.link import LOOKS, SAMPLES, Link, View, plane_of
+from mtlkit.lab.live.link import LOOKS, Link, View, plane_of
 from mtlkit.lab.live.records import LabRecord, Run
 from mtlkit.lab.live.session import Session
 
@@ -125,9 +125,8 @@ class LossWeightingLab:
     def picture(self) -> plots.Picture:
         """Return what is seen now as a static picture."""
         session = self.session
-        test = session.case.open("test", 0)
         with session.lock:
-            seen = session.case.see(test, range(min(SAMPLES, len(test))), session.setup.model, **LOOKS)
+            seen = session.samples(session.setup.model, **LOOKS)
         return plots.steered(self.records, session.run_now.changes(), seen, plane_of(session))
 
     def __repr__(self) -> str:

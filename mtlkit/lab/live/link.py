@@ -18,7 +18,6 @@ from mtlkit.lab.live.session import Session
 from mtlkit.plots import moving_average
 from mtlkit.weighting import METHODS
 
-SAMPLES = 9
 FRAME, LOOK, URGENT = 0.09, 0.42, 0.03  # seconds between two frames; at least, between looks at the samples, answers
 AWAY, WINDOW = 10.0, 20  # seconds without a heartbeat, frames sent but not seen, after which nothing more is done
 POINTS = 800  # of a curve that is sent as a whole
@@ -54,9 +53,7 @@ class Link:
         self._number = self._seen = self._number_at_beat = 0
         self._speed, self._speed_step = 0.0, 0
         self._stamp, self._used = 0, 0.0
-        self._shown: tuple[Any, Sequence[Seen]] | None = (
-            None  # the samples that are looked at, and what is true of them
-        )
+        self._truth: Sequence[Seen] | None = None  # the samples that are looked at, as they are labelled
         self._asked = False  # the learner set something that no step has used yet
         session.after_step, session.may_run = self.stepped, self.is_present
         view.on_msg(self.receive)
@@ -105,9 +102,8 @@ class Link:
         """Send everything a view that knows nothing must know."""
         session = self.session
         with self._sending, session.lock:
-            if session.data_changed or self._shown is None:
-                self._shown = self._open_samples()
-                session.data_changed = False
+            if session.data_changed or self._truth is None:
+                self._truth, session.data_changed = session.samples(), False
             records = session.run_now.records[:: 1 + len(session.run_now.records) // POINTS]
             self._pending, self._number = [], self._number + 1
             self._seen = self._number_at_beat = self._number
@@ -123,7 +119,7 @@ class Link:
                 for name, knob in session.case.knobs.items()
                 if knob.live
             ]
-            samples, images = _packed(self._shown[1])
+            samples, images = _packed(self._truth)
             content = {
                 "t": "all",
                 "ask": self.ask,
@@ -141,11 +137,6 @@ class Link:
             }
             self.in_sight = False  # a reload must not move the page
             self.view.send(content, [self._rows(records), images])
-
-    def _open_samples(self) -> tuple[Any, Sequence[Seen]]:
-        case = self.session.case
-        test = case.open("test", 0)
-        return test, case.see(test, range(min(SAMPLES, len(test))))
 
     def _status(self) -> dict[str, Any]:
         session = self.session
@@ -168,18 +159,15 @@ class Link:
             "data": session.data,
             "cosine": last.cosine if last else None,
             "norms": last.norms if last else {},
-            "scores": last.scores if last else {},
+            "scores": {name: _or_none(score) for name, score in last.scores.items()} if last else {},
             "stamp": self._stamp,
             "used": self._used,
         }
 
     def _look(self) -> list[Any]:
         """Return what the model says of each sample: the line above it, whether that is right, boxes with a name."""
-        assert self._shown is not None
-        session = self.session
-        with session.lock:
-            seen = session.case.see(self._shown[0], range(len(self._shown[1])), session.setup.model, **LOOKS)
-        return [_said(one) for one in seen]
+        with self.session.lock:
+            return [_said(one) for one in self.session.samples(self.session.setup.model, **LOOKS)]
 
     def _rows(self, records: list[LabRecord]) -> bytes:
         """Return step, losses, weights of each record: float32."""
@@ -218,7 +206,7 @@ class Link:
             elif kind == "do":
                 self._do(content["what"])
             self._heard(int(content.get("seen", 0)), fresh=kind == "hello")
-        except (ValueError, RuntimeError) as error:
+        except Exception as error:  # the view is the only place where it can be read
             self.view.send({"t": "refused", "why": str(error)})
 
     def _heard(self, seen: int, fresh: bool) -> None:
@@ -265,11 +253,15 @@ def _trail(run: Run, plane: list[str]) -> list[list[float]]:
     """Return the two scores each time they were measured, over the steps where there is one."""
     trail: list[list[float]] = []
     for record in run.records:
-        if record.scores:
-            point = [round(record.scores[name], 3) for name in plane]
-            if not trail or trail[-1] != point:
-                trail.append(point)
+        point = [round(record.scores.get(name, math.nan), 3) for name in plane]
+        if not any(map(math.isnan, point)) and (not trail or trail[-1] != point):
+            trail.append(point)
     return trail
+
+
+def _or_none(number: float) -> float | None:
+    """Return `None` for NaN: messages are JSON."""
+    return None if math.isnan(number) else number
 
 
 def _packed(seen: Sequence[Seen]) -> tuple[list[Any], bytes]:
@@ -282,10 +274,8 @@ def _packed(seen: Sequence[Seen]) -> tuple[list[Any], bytes]:
             samples.append({"size": list(one.image.shape[1:]), "truth": ", ".join(one.truth.values()), "boxes": boxes})
         else:
             samples.append({"given": one.given, "right": one.right})
-    if not images:
-        return samples, b""
-    pixels = torch.stack(images).permute(0, 2, 3, 1).mul(255).round().to(torch.uint8)
-    return samples, pixels.contiguous().numpy().tobytes()
+    pixels = [image.permute(1, 2, 0).mul(255).round().to(torch.uint8).contiguous() for image in images]
+    return samples, b"".join(image.numpy().tobytes() for image in pixels)
 
 
 def _said(one: Seen) -> dict[str, Any]:
@@ -293,10 +283,10 @@ def _said(one: Seen) -> dict[str, Any]:
     if not isinstance(one, SeenImage):
         return {"says": one.answer}
     says = ", ".join(f"{name} {sure:.2f}".replace(" 0.", " .") for name, sure in one.answers.values())
-    right = all(one.truth.get(task) == name for task, (name, _) in one.answers.items())
+    judged = [one.truth[task] == name for task, (name, _) in one.answers.items() if task in one.truth]
     boxes = [
         [*(round(min(max(side, 0.0), one.image.shape[2 - k % 2]), 1) for k, side in enumerate(box.corners)),
          f"{box.name} {box.score:.1f}".replace(" 0.", " .")]
         for box in one.found
     ]  # fmt: skip
-    return {"says": says, "right": right, "boxes": boxes}
+    return {"says": says, "right": all(judged) if judged else None, "boxes": boxes}

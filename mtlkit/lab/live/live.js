@@ -164,7 +164,7 @@ function render({ model, el }) {
     const scores = shown.fixed.plane.map((name) => content.scores[name]);
     const last = shown.trail[shown.trail.length - 1];
     const moved = !last || scores.some((score, k) => Math.abs(score - last[k]) > 5e-4);
-    if (scores[0] !== undefined && content.t === "frame" && moved) shown.trail.push(scores);
+    if (scores.every(Number.isFinite) && content.t === "frame" && moved) shown.trail.push(scores);
     if (shown.trail.length > HELD) shown.trail = shown.trail.filter((_, k) => k % 2 === 0);
     showState();
     comeBack();

@@ -5,15 +5,15 @@ import copy
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mtlkit.cases import Case, find_case
+from mtlkit.cases import Case, Seen, find_case
 from mtlkit.lab.live.collector import give_back, hold_back
-from mtlkit.lab.live.controls import Controls
+from mtlkit.lab.live.controls import Controls, live_knobs
 from mtlkit.lab.live.records import LabRecord, Run, load_runs, save_runs
 from mtlkit.lab.live.steering import SteeredWeighting
 from mtlkit.machine import one_thread
@@ -22,7 +22,7 @@ from mtlkit.weighting import METHODS
 
 CONFLICT_EVERY, SCORE_EVERY, CHUNK = 32, 128, 8  # steps, steps, samples scored between two steps
 MOST_SCORED = 64  # validation samples
-MOST_RUNS = 4
+MOST_RUNS, SAMPLES = 4, 9
 
 _alive: "weakref.WeakSet[Session]" = weakref.WeakSet()
 
@@ -59,7 +59,7 @@ class Session(Controls):
         **knobs: Any,
     ) -> None:
         found = find_case(case)
-        live = {name: value for name, value in found.live.items() if name not in found.settings}
+        live = {name: value for name, value in found.in_lab.items() if name not in found.settings}
         usual_batch_size, usual_rate = live.pop("batch_size", found.batch_size), live.pop("rate", 1.0)
         self.batch_size, rate = batch_size or usual_batch_size, usual_rate if rate is None else rate
         self.seed, self.lock, self.wake = seed, threading.RLock(), threading.Event()
@@ -84,10 +84,18 @@ class Session(Controls):
 
     def _open(self) -> None:
         """Open training and validation data, if others are set than those at hand."""
-        wanted = (self.seed, self.case.values())
+        case = self.case  # another thread may set another one meanwhile
+        wanted = (self.seed, case.values())
         if wanted != self._opened:
-            self._train_set, self.validation = self.case.open("train", self.seed), self.case.open("val", self.seed)
-            self._opened, self.data_changed = wanted, True
+            self._train_set, self.validation = case.open("train", self.seed), case.open("val", self.seed)
+            self._test_set: Any = None
+            self._opened, self._used_case, self.data_changed = wanted, case, True
+
+    def samples(self, model: Any = None, **looks: Any) -> Sequence[Seen]:
+        """Return what a learner sees of a few test samples, and of the answers of a model, if one is given."""
+        if self._test_set is None:
+            self._test_set = self._used_case.open("test", 0)
+        return self._used_case.see(self._test_set, range(min(SAMPLES, len(self._test_set))), model, **looks)
 
     def _build(self) -> None:
         self._open()
@@ -162,12 +170,14 @@ class Session(Controls):
             return done
 
     def _what_is_set(self, weights: Mapping[str, float]) -> dict[str, Any]:
-        return {**weights, "rate": self._rate, "method": self._used_method, "data": self.data}
+        data = live_knobs(self._used_case)
+        return {**weights, "rate": self._rate, "method": self._used_method, "data": data}
 
     def _measure(self, record: Record) -> None:
         if record.conflict is not None and len(record.tasks) == len(self.tasks):
             norms = record.conflict.norms.tolist()
-            self._conflict = record.cosine, dict(zip(record.tasks, norms, strict=True))
+            cosine = record.cosine if len(self.tasks) > 1 else None
+            self._conflict = cosine, dict(zip(record.tasks, norms, strict=True))
         if (record.step - 1) % SCORE_EVERY == 0:
             self._scoring = self._score()
         if self._scoring is not None and (scores := next(self._scoring)):
@@ -221,6 +231,7 @@ class Session(Controls):
 
     def turn(self) -> None:
         """Do one step of the thread: an exception becomes `error`, in words, and stops it."""
+        hold_back(id(self))
         record = None
         with self.lock:
             if not self.running:
@@ -228,9 +239,16 @@ class Session(Controls):
             try:
                 record = self.advance()
             except Exception as error:
-                self.error = self.error or f"{type(error).__name__}: {error}"
-                self.wake.clear()
-        self.after_step(record)
+                self._stop_with(error)
+        try:
+            self.after_step(record)
+        except Exception as error:
+            self._stop_with(error)
+
+    def _stop_with(self, error: Exception) -> None:
+        self.error = self.error or f"{type(error).__name__}: {error}"
+        self.wake.clear()
+        give_back(id(self))
 
     def pause(self) -> None:
         """Stop after the present step."""
@@ -251,11 +269,9 @@ class Session(Controls):
         """Begin anew as a run began (the present one if none is given), and change then what was changed in it."""
         with self.lock:
             run = run or self.run_now
-            settings = dict(run.settings)
-            case, knobs = settings.pop("case"), settings.pop("knobs")
-            if case != (self.case.source or self.case.name):
-                raise ValueError(f"that is a run of the case {case!r}; this lab trains {self.case.name!r}")
-            self.case = self.case.with_knobs(**knobs)
+            self._check_case(run)
+            settings = {name: value for name, value in run.settings.items() if name != "case"}
+            self.case = self.case.with_knobs(**settings.pop("knobs"))
             self.batch_size, seed, weights = (settings.pop(name) for name in ("batch_size", "seed", "weights"))
             self.change(weights | settings)
             self.reset(seed)
@@ -292,8 +308,19 @@ class Session(Controls):
         save_runs([*self.earlier, self.run_now], file)
 
     def load(self, file: str | Path) -> None:
-        """Take over the runs of a file as earlier runs, to compare with."""
-        self.earlier = [*self.earlier, *load_runs(file)][-(MOST_RUNS - 1) :]
+        """Take over the runs of a file as earlier runs, to compare with.
+
+        Raises:
+            ValueError: if they are of another case, or it is no such file.
+        """
+        runs = load_runs(file)
+        for run in runs:
+            self._check_case(run)
+        self.earlier = [*self.earlier, *runs][-(MOST_RUNS - 1) :]
+
+    def _check_case(self, run: Run) -> None:
+        if (case := run.settings["case"]) != (self.case.source or self.case.name):
+            raise ValueError(f"that is a run of the case {case!r}; this lab trains {self.case.name!r}")
 
 
 def _loop(session: "weakref.ref[Session]", wake: threading.Event) -> None:
@@ -305,6 +332,7 @@ def _loop(session: "weakref.ref[Session]", wake: threading.Event) -> None:
         if one is None or one.closed:
             return
         if not one.may_run():
+            give_back(id(one))
             time.sleep(0.05)
         else:
             one.turn()
