@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+ONE_THREAD := OMP_NUM_THREADS=1 # side by side, threads would wait on each other
 FIRST := $(firstword $(sort $(wildcard notebooks/*.ipynb)))
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 BROWSER_FLAG := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname))),,--no-browser)
@@ -14,7 +15,8 @@ lab: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest tests
-	$(BIN)/python -m pytest --nbval --nbval-cell-timeout=300 -p tests.nbval_plugin notebooks
+	$(ONE_THREAD) $(BIN)/python -m pytest --nbval --nbval-cell-timeout=300 -p tests.nbval_plugin \
+		-n auto --maxprocesses=4 --dist loadscope notebooks
 
 demo: $(READY)
 	$(BIN)/mtlkit train --case scenes --seconds 60 --picture figures/demo.png
@@ -25,7 +27,7 @@ check: $(READY)
 	$(BIN)/mypy
 
 notebooks: $(READY)
-	$(BIN)/python -m mtlkit.upkeep.notebooks notebooks/*.ipynb
+	$(ONE_THREAD) $(BIN)/python -m mtlkit.upkeep.notebooks notebooks/*.ipynb
 
 figures: $(READY)
 	$(BIN)/mtlkit figures
