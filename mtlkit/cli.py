@@ -37,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a case and print the scores")
     _add_case_options(train, "scenes")
-    train.add_argument("--seconds", type=_positive, help="train for so many seconds (default: 60)")
+    train.add_argument(
+        "--seconds", type=_positive, help="train for so many seconds (default: the case's own, 60 on scenes)"
+    )
     train.add_argument("--epochs", type=_positive, help="train for so many passes over the data")
     train.add_argument("--steps", type=int, help="train for so many steps")
     train.add_argument(

@@ -208,7 +208,9 @@ def _train_and_save(
 def _limits(options: argparse.Namespace, setup: Setup) -> dict[str, Any]:
     if options.epochs:
         return {"steps": max(1, round(options.epochs * setup.loader.batches_per_epoch))}
-    return {"steps": options.steps} if options.steps else {"seconds": options.seconds or 60.0}
+    if options.steps:
+        return {"steps": options.steps}
+    return {"seconds": options.seconds or setup.case.seconds}
 
 
 def _writable(folder: Path) -> Path:

@@ -186,9 +186,9 @@ class Case:
         )
 
     def _weighting(self, method: str | Weighting, weights: Mapping[str, float], tasks: Sequence[str]) -> Weighting:
-        if weights and method != "StaticWeights" and not isinstance(method, str):
-            raise ValueError("give the weights to the method itself: StaticWeights({...})")
         if isinstance(method, Weighting):
+            if weights:
+                raise ValueError("give the weights to the method itself: StaticWeights({...})")
             return method
         if method == "StaticWeights":
             return StaticWeights({name: w for name, w in self.weights.items() if name in tasks} | dict(weights))

@@ -70,7 +70,7 @@ PETS = Case(
         "repair": Knob(False, "cut or leave out wrong boxes instead of refusing them"),
     },
     batch_size=16,
-    seconds=600.0,
+    seconds=300.0,
     transform=augmented,
     in_lab={"size": 64, "encoder": "conv", "batch_size": 8, "rate": 0.5},
 )
