@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-ONE_THREAD := OMP_NUM_THREADS=1 # side by side, threads would wait on each other
+ONE_THREAD := OMP_NUM_THREADS=1
+SIDE_BY_SIDE := $(ONE_THREAD) $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist
 FIRST := $(firstword $(sort $(wildcard notebooks/*.ipynb)))
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 BROWSER_FLAG := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname))),,--no-browser)
@@ -14,9 +15,9 @@ lab: $(READY)
 		$(ROOT_FLAG) $(BROWSER_FLAG)
 
 test: $(READY)
-	$(BIN)/python -m pytest tests
-	$(ONE_THREAD) $(BIN)/python -m pytest --nbval --nbval-cell-timeout=300 -p tests.nbval_plugin \
-		-n auto --maxprocesses=4 --dist loadscope notebooks
+	$(SIDE_BY_SIDE) loadfile -m "not alone" tests
+	$(BIN)/python -m pytest -m alone tests
+	$(SIDE_BY_SIDE) loadscope --nbval --nbval-cell-timeout=300 -p tests.nbval_plugin notebooks
 
 demo: $(READY)
 	$(BIN)/mtlkit train --case scenes --seconds 60 --picture figures/demo.png

@@ -6,6 +6,8 @@ from mtlkit.bench.picture import step_costs
 from mtlkit.cases import find_case
 from mtlkit.data import DigitScenes
 
+pytestmark = pytest.mark.alone
+
 
 def test_sharing_counts_the_encoder_once():
     result = quality.sharing(find_case("scenes", scenes=64), rounds=1, steps=1)

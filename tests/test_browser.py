@@ -7,7 +7,7 @@ import pytest
 
 from mtlkit.lab.browser import Notebook, browser, jupyterlab, missing, shut_down, write_notebook
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "there is a browser")
+pytestmark = [pytest.mark.alone, pytest.mark.skipif(bool(missing()), reason=missing() or "there is a browser")]
 CODE = "from mtlkit.lab import LossWeightingLab\nlab = LossWeightingLab('here', scenes=128, batch_size=4)\nlab"
 LAPTOP = {"width": 1280, "height": 800}
 

@@ -270,7 +270,7 @@ def test_a_checkpoint_is_scored_on_the_data_that_are_named(tmp_path, capsys):
     assert "knows the classes checks, clouds" in capsys.readouterr().err
 
 
-def test_the_command_finds_a_case_in_the_folder_where_it_is_called(tmp_path):
+def test_the_command_finds_a_case_in_the_folder_where_it_is_called(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
         f"import sys\nsys.path.append({str(Path(__file__).parent)!r})\nfrom toy import TOY\n"
     )
@@ -278,8 +278,9 @@ def test_the_command_finds_a_case_in_the_folder_where_it_is_called(tmp_path):
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert json.loads(said)["peak_mb"] > 0
     (tmp_path / "broken.py").write_text("import no_such_package\n")
-    said = subprocess.run([*command[:3], "broken:TOY"], cwd=tmp_path, capture_output=True, text=True).stderr
-    assert "No module named 'no_such_package'" in said
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModuleNotFoundError, match="No module named 'no_such_package'"):
+        find_case("broken:TOY")
 
 
 def test_a_lab_says_what_is_wrong_with_a_case_and_stops():

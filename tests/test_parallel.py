@@ -20,6 +20,8 @@ from mtlkit.machine.parallel import Group
 from mtlkit.training.checkpoints import load_checkpoint, read_checkpoint
 from mtlkit.weighting import METHODS
 
+pytestmark = pytest.mark.alone
+
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 TRAIN = ["-m", "mtlkit", "train", "--scenes", "256", "--json", "--save-every", "0.2", "--timeout", "10"]
