@@ -19,7 +19,7 @@ from mtlkit import training
 from mtlkit.cases import Case, Setup, find_case
 from mtlkit.cases.case import only_tasks
 from mtlkit.data import DataError
-from mtlkit.machine import Group, Machine, joined, pick_device
+from mtlkit.machine import ALONE, Group, Machine, joined, pick_device
 from mtlkit.training import (
     Checkpoint,
     CheckpointError,
@@ -58,7 +58,7 @@ def _train_together(options: argparse.Namespace, group: Group) -> tuple[Setup, P
         _writable(options.picture.parent)
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) and file and file.exists():
         options.resume = True
-    setup = _resumed(options, file, group) if options.resume else _from_options(options, group)
+    setup = _resumed(options, file, group) if options.resume else _set_up(_case(options, options.case), options, group)
     if options.device.type == "cuda" and hasattr(setup.train_set, "to"):
         setup.train_set.to(options.device)
     before: Checkpoint | None = None
@@ -91,9 +91,9 @@ def _case(options: argparse.Namespace, which: str, kept: dict[str, Any] | None =
     return find_case(which, **((kept or {}) | given))
 
 
-def _from_options(options: argparse.Namespace, group: Group, train_set: Any = None) -> Setup:
+def _set_up(case: Case, options: argparse.Namespace, group: Group = ALONE, train_set: Any = None) -> Setup:
     """Make what the options ask for."""
-    return _case(options, options.case).setup(
+    return case.setup(
         seed=options.seed or 0,
         batch_size=options.batch_size,
         method=options.method or "StaticWeights",
@@ -140,10 +140,10 @@ def memory(options: argparse.Namespace) -> int:
     """Print the memory that training would take."""
     case = _case(options, options.case)
     few, batch_size = case.open("val"), options.batch_size or case.batch_size  # quicker to open than "train"
-    setup = _from_options(options, Group(), few)
+    setup = _set_up(case, options, train_set=few)
     how = {"accumulate": options.accumulate, "recompute": options.recompute}
     batch = fetch(few, torch.arange(batch_size) % len(few))
-    found = predict_memory(setup.model, setup.tasks, batch, lambda: setup.weighting, setup.case.optimizer, **how)
+    found = predict_memory(setup.model, setup.tasks, batch, lambda: setup.weighting, case.optimizer, **how)
     found["average"] = found["parameters"]  # the command trains with one
     found["peak"] = found.pop("peak") + found["average"]
     _report({f"{name}_mb": round(size / 1e6, 2) for name, size in found.items()}, options.json)

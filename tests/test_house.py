@@ -60,7 +60,6 @@ def test_no_arrow_points_upward(module):
     room = room_of(module)
     for other in imports(MODULES[module]):
         below = room_of(other)
-        # the command line asks for the names of the benchmarks before anything heavy is loaded
         assert below in ("", room) or ROOMS.index(below) < ROOMS.index(room), f"{module} imports {other}"
 
 

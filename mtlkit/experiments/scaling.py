@@ -47,7 +47,7 @@ def fit_power_law(parameters: Sequence[float], losses: Sequence[float]) -> Power
     return PowerLaw(*min(fits, key=lambda fit: fit.cost).x.tolist())
 
 
-def resampled_laws(losses: Mapping[float, Sequence[float]], draws: int = 200, seed: int = 0) -> list[PowerLaw]:
+def resampled_laws(losses: Mapping[int, Sequence[float]], draws: int = 200, seed: int = 0) -> list[PowerLaw]:
     """Fit again and again, each time to as many runs of each size, drawn with repetition (bootstrap).
 
     Args:
@@ -68,7 +68,7 @@ def interval(laws: Sequence[PowerLaw], parameters: float) -> tuple[float, float]
     return float(low), float(high)
 
 
-def draw_law(losses: Mapping[float, Sequence[float]], law: PowerLaw, laws: Sequence[PowerLaw], far: float) -> Picture:
+def draw_law(losses: Mapping[int, Sequence[float]], law: PowerLaw, laws: Sequence[PowerLaw], far: float) -> Picture:
     """Show the losses of models against their size, the fitted law, and what it may mean at the size `far`."""
     sizes = np.geomspace(min(losses), far, 80)
     low, high = zip(*(interval(laws, size) for size in sizes), strict=True)

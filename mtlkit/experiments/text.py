@@ -84,10 +84,10 @@ def _row(setting: Callable[[int], SharedEncoderModel], seed: int) -> dict[str, f
     return {"parameters": sum(numbers), "trained": trained, **found, "seconds": seconds}
 
 
-def losses_by_size(rows: Sequence[Row], task: str = "english") -> dict[float, list[float]]:
+def losses_by_size(rows: Sequence[Row], task: str = "english") -> dict[int, list[float]]:
     """Return number of parameters → a task's losses, one a seed, of the runs that differ in their width only."""
-    sizes: dict[float, list[float]] = {}
+    sizes: dict[int, list[float]] = {}
     for row in rows:
         if row.setting.startswith("width ") or row.setting == "T = 2":
-            sizes.setdefault(row.values["parameters"], []).append(row.values[f"val {task}/loss"])
+            sizes.setdefault(int(row.values["parameters"]), []).append(row.values[f"val {task}/loss"])
     return dict(sorted(sizes.items()))
