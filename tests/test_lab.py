@@ -456,3 +456,14 @@ def test_the_collector_is_held_back_only_while_a_lab_trains():
     for lab in labs:
         lab.close()
     assert gc.get_threshold() == usual and gc.isenabled()
+
+
+def test_a_pause_that_meets_a_step_leaves_the_collector_as_it_was():
+    """The thread is about to begin a step when the learner presses Pause."""
+    usual = gc.get_threshold()
+    lab = LossWeightingLab("meet", **SMALL)
+    lab.session.wake.set()  # as if the thread had seen it
+    lab.session.pause()
+    lab.session.turn()
+    assert gc.get_threshold() == usual and lab.records == []
+    lab.close()

@@ -231,11 +231,11 @@ class Session(Controls):
 
     def turn(self) -> None:
         """Do one step of the thread: an exception becomes `error`, in words, and stops it."""
-        hold_back(id(self))
         record = None
         with self.lock:
             if not self.running:
                 return
+            hold_back(id(self))
             try:
                 record = self.advance()
             except Exception as error:
@@ -253,9 +253,8 @@ class Session(Controls):
     def pause(self) -> None:
         """Stop after the present step."""
         self.wake.clear()
-        give_back(id(self))
         with self.lock:  # wait for it
-            pass
+            give_back(id(self))
 
     def reset(self, seed: int | None = None) -> None:
         """Begin anew, with the same seed or another; the run so far joins the earlier ones."""
@@ -296,10 +295,10 @@ class Session(Controls):
         """End the thread."""
         self.closed = True
         self.wake.set()
-        give_back(id(self))
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=10)
+        give_back(id(self))
 
     # keeping
 
