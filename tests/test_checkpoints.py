@@ -1,7 +1,11 @@
+import copy
+import dataclasses
 import errno
 import json
 import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -180,3 +184,103 @@ def test_the_state_of_anything_survives_the_round_trip(tmp_path):
     load_checkpoint(tmp_path / "c", thing=thing)
     assert torch.equal(thing.loaded[7]["deep"], torch.arange(3)) and thing.loaded["bf16"].dtype == torch.bfloat16
     assert json.dumps(thing.loaded["a"]) == json.dumps(state["a"]) and thing.loaded["empty"] == {}
+
+
+def test_a_refused_load_leaves_everything_as_it_was(saved, scenes):
+    """The model fits, the optimiser does not: nor may the model, the average or the random stream have changed."""
+    setup = find_case("scenes").setup(batch_size=8, seed=5, weights={"classify": 0.9}, train_set=scenes)
+    steps(setup, 2)
+    states = setup.states | {"optimizer": torch.optim.SGD(list(setup.model.parameters())[:3], lr=0.1)}
+    torch.manual_seed(3)
+    before = copy.deepcopy({name: part.state_dict() for name, part in states.items()}), torch.get_rng_state()
+    for refused in (states, {"model": setup.model, "average": small_model(encoder="resnet18")}):
+        with pytest.raises(CheckpointError, match="does not fit this"):
+            load_checkpoint(saved, **refused)
+        assert torch.equal(torch.get_rng_state(), before[1])
+        for name, part in states.items():
+            now, was = ({}, {})
+            assert repr(checkpoints._take_apart(part.state_dict(), name, now)) == repr(
+                checkpoints._take_apart(before[0][name], name, was)
+            )
+            assert all(torch.equal(now[key], was[key]) for key in was), name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": None},
+        {"step": "three"},
+        {"seconds": []},
+        {"loss_scale": 3},
+        {"config": None},
+        {"parts": None},
+        {"parts": {"model": {"tensor": "absent"}}},
+        {"parts": {"model": {"dict": 7}}},
+        {"parts": {"model": "text"}},
+        {"parts": {"model": {"list": [{"tensor": 3}]}}},
+        [],
+        "text",
+    ],
+)
+def test_a_malformed_checkpoint_is_refused_in_words(saved, scenes, change):
+    about = json.loads(checkpoints.safe_open(saved, "pt").metadata()["mtlkit"])
+    if isinstance(change, dict):
+        change = {name: value for name, value in (about | change).items() if value is not None}
+    save_file(load_file(saved), saved, {"mtlkit": json.dumps(change)})
+    with pytest.raises(CheckpointError, match=r"safetensors (is damaged|was not written|does not fit|has no)"):
+        load_checkpoint(saved, **find_case("scenes").setup(batch_size=8, train_set=scenes).states)
+
+
+def test_who_may_read_a_checkpoint_is_what_the_system_says(tmp_path):
+    before = os.umask(0o022)
+    try:
+        save_checkpoint(tmp_path / "c", Progress(), {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "c").stat().st_mode & 0o777 == 0o644
+
+
+def test_what_cannot_be_written_down_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="no plain value"):
+        save_checkpoint(tmp_path / "c", Progress(), {"path": tmp_path})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("where", ["before", "between", "after"])
+def test_a_crash_leaves_a_whole_checkpoint(saved, where):
+    """The process is gone in the middle of a save: before the new file is on disk, before it is moved, or after."""
+    code = f"""
+import os
+from pathlib import Path
+import torch
+from mtlkit.training import Progress, save_checkpoint
+moved, synced = Path.replace, os.fsync
+def replace(self, target):
+    if {where!r} == "between": os._exit(9)
+    moved(self, target); os._exit(9)
+def fsync(file):
+    if {where!r} == "before": os._exit(9)
+    synced(file)
+Path.replace, os.fsync = replace, fsync
+save_checkpoint({str(saved)!r}, Progress(4, 2.0), {{}}, model=torch.nn.Linear(300, 300))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    assert read_checkpoint(saved).step == (4 if where == "after" else 3)
+    save_checkpoint(saved, Progress(5, 2.0), {})
+    assert read_checkpoint(saved).step == 5 and [file.name for file in saved.parent.iterdir()] == [saved.name]
+
+
+def test_the_loss_scale_of_float16_goes_on(tmp_path, scenes):
+    def fresh():
+        return find_case("scenes").setup(batch_size=8, train_set=scenes)
+
+    def run(setup, total, after=None):
+        return list(train(*setup.parts, steps=total, device="cpu", precision="float16", after=after))
+
+    whole = run(fresh(), 4)
+    first = fresh()
+    save_checkpoint(tmp_path / "c", dataclasses.replace(run(first, 2)[-1], loss_scale=(2.0**40, 1)), {}, **first.states)
+    second = fresh()
+    after = load_checkpoint(tmp_path / "c", **second.states)
+    assert whole[1].loss_scale == (2.0**16, 2) and after.loss_scale == (2.0**40, 1)
+    assert run(second, 4, after)[0].loss_scale == (2.0**39, 0)  # it overflowed, so it fell

@@ -81,3 +81,47 @@ def test_one_cycle_rises_for_a_tenth_and_falls_to_zero():
     assert values[10] == pytest.approx(1) == max(values)
     assert values[:11] == sorted(values[:11]) and values[10:] == sorted(values[10:], reverse=True)
     assert values[0] > 0 and values[100] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("save", [False, True])
+def test_momentum_survives_a_change_of_the_memory_format(save):
+    """Also when it is loaded into a model that is converted afterwards, as `train` does."""
+
+    def momentum(turn):
+        net = small_net()
+        optimizer = MuonAdamW(net)
+        step(net, optimizer, 3)
+        if save:
+            state = deepcopy(optimizer.state_dict())
+            optimizer = MuonAdamW(net)
+            optimizer.load_state_dict(state)
+        for memory_format in turn:
+            net.to(memory_format=memory_format)
+            step(net, optimizer, 1)
+        (kept,) = optimizer.muon.state[optimizer.matrices[0]].values()
+        kernel = net[2].weight
+        if kernel.is_contiguous(memory_format=torch.channels_last):
+            return kept.view(6, 3, 3, 8).permute(0, 3, 1, 2)
+        return kept.view(kernel.shape)
+
+    plain, last = torch.contiguous_format, torch.channels_last
+    expected = momentum([plain] * 3)
+    for turn in ([plain, plain, last], [last, plain, last], [last, last, plain]):
+        assert (momentum(turn) - expected).norm() < 0.01 * expected.norm()
+
+
+def test_models_without_kernels_and_with_nothing_else_are_optimised():
+    for net, x in ((nn.Linear(3, 2), torch.randn(4, 3)), (nn.Conv2d(4, 2, 3, bias=False), torch.randn(4, 4, 5, 5))):
+        before = [p.detach().clone() for p in net.parameters()]
+        optimizer = MuonAdamW(net)
+        net(x).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        assert all(not torch.equal(p, old) and p.grad is None for p, old in zip(net.parameters(), before, strict=True))
+        with pytest.raises(ValueError, match="that of another model"):
+            optimizer.load_state_dict(MuonAdamW(small_net()).state_dict())
+    frozen = small_net()
+    frozen[2].requires_grad_(False)
+    assert not MuonAdamW(frozen).kernels
+    with pytest.raises(ValueError, match="no parameter of the model is trained"):
+        MuonAdamW(frozen.requires_grad_(False))

@@ -40,11 +40,12 @@ class LossScale:
     Args:
         model: its parameters divide, until `remove`.
         scale: S at the start.
+        good: steps in a row that were good before.
         patience: good steps after which S doubles.
     """
 
-    def __init__(self, model: nn.Module, scale: float = 2.0**16, patience: int = 2000) -> None:
-        self.scale, self.patience, self.good = scale, patience, 0
+    def __init__(self, model: nn.Module, scale: float = 2.0**16, good: int = 0, patience: int = 2000) -> None:
+        self.scale, self.patience, self.good = scale, patience, good
         self._hooks = [p.register_hook(lambda g: g / self.scale) for p in model.parameters() if p.requires_grad]
 
     def __call__(self, loss: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """One file for a whole training run: weights, optimiser, loader, random stream. Loading it cannot run code."""
 
+import glob
 import json
 import os
-import tempfile
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from mtlkit.training.records import Progress
 
-FORMAT = "mtlkit-2"
+FORMAT = "mtlkit-3"
+PROGRESS = ("step", "seconds", "loss_scale")
 
 
 class CheckpointError(RuntimeError):
@@ -40,7 +42,7 @@ def save_checkpoint(path: str | Path, progress: Progress, config: dict[str, Any]
     """Write the state of `parts` to one file in the safetensors format, all or nothing.
 
     The file is written beside `path` and then moved over it: whatever happens meanwhile, `path` holds a whole
-    checkpoint, the new one or the one before.
+    checkpoint, the new one or the one before. Who may read it is what the system gives to any new file.
 
     Args:
         path: where; its folder is made.
@@ -49,29 +51,34 @@ def save_checkpoint(path: str | Path, progress: Progress, config: dict[str, Any]
         parts: name → anything with a `state_dict`.
 
     Raises:
-        CheckpointError: if the file cannot be written (no space, no permission).
+        CheckpointError: if the file cannot be written (no space, no permission), or something in it is no plain value.
     """
     path = Path(path)
-    tensors: dict[str, Tensor] = {"rng": torch.get_rng_state()}
+    tensors = _random_states()
     outline = {name: _take_apart(part.state_dict(), name, tensors) for name, part in parts.items()}
-    about = {"format": FORMAT, "step": progress.step, "seconds": progress.seconds, "config": config, "parts": outline}
-    unfinished = None
+    about = {"format": FORMAT, "config": config, "parts": outline}
+    about |= {name: getattr(progress, name) for name in PROGRESS}
+    try:
+        header = json.dumps(about)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"cannot write {path}: something in it is no plain value ({error})") from error
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
-            unfinished = Path(file.name)
-            file.write(save(tensors, {"mtlkit": json.dumps(about)}))
+        with unfinished.open("xb") as file:
+            file.write(save(tensors, {"mtlkit": header}))
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
+        for left in path.parent.glob(f"{glob.escape(path.name)}.*.part"):  # of a save that was killed
+            left.unlink(missing_ok=True)
     except OSError as error:
         kept = f"; the checkpoint from before is whole: {path}" if path.exists() else ""
         raise CheckpointError(
             f"cannot write {path}: {error.strerror}. Free some space or choose another folder{kept}"
         ) from error
     finally:
-        if unfinished is not None:
-            unfinished.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -80,31 +87,47 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: if the file is absent, cut off, or not one of ours.
     """
-    about = _about(Path(path))
-    return Checkpoint(about["step"], about["seconds"], about["config"])
+    return _progress(_about(Path(path)))
 
 
 def load_checkpoint(path: str | Path, **parts: Stateful) -> Checkpoint:
-    """Load the state of `parts` from a file that `save_checkpoint` wrote, and the random stream with it.
+    """Load the state of `parts` from a file that `save_checkpoint` wrote, and the random streams with it.
+
+    If one does not fit, all are what they were before.
 
     Raises:
         CheckpointError: if the file is absent, cut off, or not one of ours, or does not fit a part.
     """
     path = Path(path)
     about = _about(path)
+    for name in parts:
+        if name not in about["parts"]:
+            raise CheckpointError(f"{path} has no {name!r}; it has {', '.join(about['parts'])}")
     with safe_open(path, "pt") as file:
-        for name, part in parts.items():
-            if name not in about["parts"]:
-                raise CheckpointError(f"{path} has no {name!r}; it has {', '.join(about['parts'])}")
-            try:
-                part.load_state_dict(_put_together(about["parts"][name], file))
-            except (RuntimeError, ValueError, KeyError) as error:
-                raise CheckpointError(f"{path} does not fit this {name}: {error}") from error
-        torch.set_rng_state(file.get_tensor("rng"))
-    return Checkpoint(about["step"], about["seconds"], about["config"])
+        before: dict[str, Any] = {}
+        name = "random stream"
+        try:
+            states = {name: _put_together(about["parts"][name], file.get_tensor) for name in parts}
+            streams = {key: file.get_tensor(key) for key in file.keys() if key.startswith("rng")}  # noqa: SIM118
+            for name, part in parts.items():
+                kept: dict[str, Tensor] = {}
+                before[name] = _put_together(_take_apart(part.state_dict(), name, kept), kept.__getitem__)
+                part.load_state_dict(states[name])
+            _set_random_states(streams)
+        except Exception as error:  # whatever a part says of a state that is not its own
+            for changed, state in before.items():
+                parts[changed].load_state_dict(state)
+            raise CheckpointError(f"{path} does not fit this {name}: {error}") from error
+    return _progress(about)
+
+
+def _progress(about: dict[str, Any]) -> Checkpoint:
+    scale = about["loss_scale"]
+    return Checkpoint(about["step"], about["seconds"], tuple(scale) if scale else None, about["config"])
 
 
 def _about(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint says of itself."""
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
@@ -114,9 +137,28 @@ def _about(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is not a whole mtlkit checkpoint ({error}): train again or take another file"
         ) from error
-    if about.get("format") != FORMAT:
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise CheckpointError(f"{path} was not written by this mtlkit: expected the format {FORMAT}")
+    kinds = {"step": int, "seconds": (int, float), "loss_scale": (list, type(None)), "config": dict, "parts": dict}
+    for name, kind in kinds.items():
+        if name not in about or not isinstance(about[name], kind):  # type: ignore[arg-type]
+            raise CheckpointError(f"{path} is damaged: its {name!r} is {about.get(name)!r}; take another file")
     return about
+
+
+def _random_states() -> dict[str, Tensor]:
+    """Return the random streams: the CPU's, and that of each device of the accelerator if it is in use."""
+    states = {"rng": torch.get_rng_state()}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states |= {f"rng.cuda.{k}": state for k, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def _set_random_states(states: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(states["rng"])
+    for k in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        if f"rng.cuda.{k}" in states:
+            torch.cuda.set_rng_state(states[f"rng.cuda.{k}"], k)
 
 
 def _take_apart(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
@@ -131,11 +173,11 @@ def _take_apart(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     return tree
 
 
-def _put_together(outline: Any, file: Any) -> Any:
+def _put_together(outline: Any, tensor: Callable[[str], Tensor]) -> Any:
     if not isinstance(outline, dict):
         return outline
     if "tensor" in outline:
-        return file.get_tensor(outline["tensor"])
+        return tensor(outline["tensor"])
     if "list" in outline:
-        return [_put_together(value, file) for value in outline["list"]]
-    return {key: _put_together(value, file) for key, value in outline["dict"]}
+        return [_put_together(value, tensor) for value in outline["list"]]
+    return {key: _put_together(value, tensor) for key, value in outline["dict"]}

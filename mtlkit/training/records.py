@@ -12,10 +12,17 @@ BLOCK = 64  # steps
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training run has come: steps done, and seconds spent in them (not between them)."""
+    """How far a training run has come.
+
+    Attributes:
+        step: steps done.
+        seconds: spent in them, not between them.
+        loss_scale: in float16, by how much losses are scaled, and the good steps since that changed.
+    """
 
     step: int = 0
     seconds: float = 0.0
+    loss_scale: tuple[float, int] | None = None
 
 
 class Block:
