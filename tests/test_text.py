@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mtlkit.cases.text import text_model
 from mtlkit.data import Loader
-from mtlkit.data.text import LENGTH, SIZES, TASKS, VOCABULARY, TextTasks, decode, encode, mixture
+from mtlkit.data.loader import mixture
+from mtlkit.data.text import LENGTH, SIZES, TASKS, VOCABULARY, TextTasks, decode, encode
 from mtlkit.experiments import read
 from mtlkit.experiments import text as text_experiments
 from mtlkit.model import LowRank, add_adapters, flops_of, parameters_of
@@ -53,6 +54,29 @@ def test_splits_share_no_sample_and_the_seed_decides_all():
     assert not rows["train"] & rows["val"] and not rows["train"] & rows["test"] and not rows["val"] & rows["test"]
     twin, other = TextTasks("train", 50, 5.0), TextTasks("train", 50, 5.0, seed=1)
     assert (TextTasks("train", 50, 5.0).rows == twin.rows).all() and (twin.rows != other.rows).any()
+
+
+def test_every_split_of_every_task_has_its_own_samples():
+    """A split by a sum of the characters had given "count" a test set of eight pairs of words and their mirrors."""
+    splits = {split: TextTasks(split, 40_000, math.inf) for split in ("train", "val", "test")}
+    seen = {}
+    for split, texts in splits.items():
+        for task in TASKS:
+            seen[split, task] = {bytes(row) for row in texts.rows if row[0] == encode(f"{task}:")[0]}
+            assert len(seen[split, task]) == 500 or split == "train"
+    for task in TASKS:
+        assert not seen["train", task] & seen["val", task] and not seen["val", task] & seen["test", task]
+    lengths = {bytes(row).find(encode("=")[0]) for row in seen["test", "count"]}
+    assert len(lengths) > 6  # words of all lengths
+    text = splits["train"].rows[:, 1:]
+    assert not {bytes(row[1:]) for row in splits["val"].rows} & {bytes(row) for row in text}
+
+
+def test_more_samples_than_there_are_are_refused():
+    with pytest.raises(ValueError, match=r"9,000 distinct samples of 'count' for 'train', but there are only 6,623"):
+        TextTasks("train", 10, sizes={"count": 9000})
+    with pytest.raises(ValueError, match=r"'english' for 'train', but there are only \d+"):
+        TextTasks("train", 10, sizes={"english": 1_000_000})
 
 
 def test_the_temperature_goes_from_the_sizes_to_equal_shares():

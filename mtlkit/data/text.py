@@ -7,6 +7,7 @@ tasks are made.
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
+from hashlib import blake2b
 from random import Random
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mtlkit.data.digits import SPLITS
+from mtlkit.data.loader import mixture
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ALPHABET = " " + LETTERS + "0123456789.,'()-+=|"  # "|" ends an answer
@@ -42,7 +44,7 @@ class TextTasks:
         sizes: task → number of distinct training samples.
 
     Raises:
-        ValueError: if the split or a task is unknown, or a number is out of range.
+        ValueError: if the split or a task is unknown, a number is out of range, or there are not so many samples.
     """
 
     def __init__(
@@ -86,13 +88,6 @@ class TextTasks:
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return {name: tensor[0] for name, tensor in self.batch(torch.tensor([index])).items()}
-
-
-def mixture(sizes: Mapping[str, int], temperature: float) -> dict[str, float]:
-    """Return task → probability with which a sample of it is drawn at this temperature."""
-    logits = np.log(list(sizes.values())) / temperature
-    p = np.exp(logits - logits.max())
-    return dict(zip(sizes, (p / p.sum()).tolist(), strict=True))
 
 
 def encode(text: str) -> list[int]:
@@ -151,27 +146,50 @@ def _english() -> np.ndarray:
 
 
 def _pool(task: str, split: str, size: int, seed: int) -> np.ndarray:
-    """Return `uint8 [size, LENGTH]`: distinct samples of a task that no other split has."""
-    if task == "english":
-        text = _english()
-        starts = {"train": (0.0, 0.8), "val": (0.8, 0.9), "test": (0.9, 1.0)}[split]
-        first, last = (int(part * len(text)) for part in starts)
-        rng = np.random.default_rng([seed, SPLITS.index(split)])
-        begin = rng.integers(first, last - LENGTH, size)
-        body = text[begin[:, None] + np.arange(LENGTH - 1)]
-        return np.concatenate([np.full((size, 1), _TOKEN["english:"], np.uint8), body], 1)
-    random, rows = Random(f"{seed} {task} {split}"), dict[str, list[int]]()
-    while len(rows) < size:
-        question, answer = _MADE[task](random)
-        if question not in rows and _split_of(question) == split:
-            rows[question] = encode(f"{task}:{question}={answer}|")
+    """Return `uint8 [size, LENGTH]`: distinct samples of a task that no other split has.
+
+    Raises:
+        ValueError: if there are not so many.
+    """
+    rows = _windows(split, size, seed) if task == "english" else _questions(task, split, size, seed)
+    if len(rows) < size:
+        raise ValueError(
+            f"sizes asks for {size:,} distinct samples of {task!r} for {split!r}, but there are only {len(rows):,}: "
+            "ask for no more"
+        )
     padded = np.full((size, LENGTH), _TOKEN["|"], np.uint8)
-    for place, row in zip(padded, rows.values(), strict=True):
+    for place, row in zip(padded, rows, strict=True):
         place[: len(row)] = row
     return padded
 
 
+def _windows(split: str, size: int, seed: int) -> list[list[int]]:
+    """Return up to `size` different pieces of English: each split has its part of the text, and no piece of another."""
+    text = _english()
+    first, last = (int(share * len(text)) for share in {"train": (0, 0.8), "val": (0.8, 0.9), "test": (0.9, 1)}[split])
+    before = text[:first].tobytes()  # sentences come back in the help texts, so some pieces are in two parts
+    rows: dict[bytes, list[int]] = {}
+    for begin in np.random.default_rng([seed, SPLITS.index(split)]).permutation(np.arange(first, last - LENGTH)):
+        piece = text[begin : begin + LENGTH - 1]
+        if (key := piece.tobytes()) not in rows and key not in before:
+            rows[key] = [_TOKEN["english:"], *piece.tolist()]
+        if len(rows) == size:
+            break
+    return list(rows.values())
+
+
+def _questions(task: str, split: str, size: int, seed: int) -> list[list[int]]:
+    """Return up to `size` different questions with their answers; fewer if there seem to be no more."""
+    random, rows, in_vain = Random(f"{seed} {task} {split}"), dict[str, list[int]](), 0
+    while len(rows) < size and in_vain < 200_000:
+        question, answer = _MADE[task](random)
+        in_vain += 1
+        if question not in rows and _split_of(question) == split:
+            rows[question], in_vain = encode(f"{task}:{question}={answer}|"), 0
+    return list(rows.values())
+
+
 def _split_of(question: str) -> str:
-    """Assign every question to one split, whatever the seed: 8 in 10 to training."""
-    number = sum(ord(character) * 31**k for k, character in enumerate(question)) % 10
+    """Assign every question to one split, whatever the seed: 8 in 10 to training, by a hash of all its characters."""
+    number = int.from_bytes(blake2b(question.encode(), digest_size=8).digest(), "big") % 10
     return "train" if number < 8 else "val" if number == 8 else "test"
