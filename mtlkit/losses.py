@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from mtlkit.data import Batch
+from mtlkit.data import Batch, DataError
 from mtlkit.machine import at_least_float32
 from mtlkit.model import Detections
 
@@ -18,12 +18,32 @@ from mtlkit.model import Detections
 def classification_loss(logits: Tensor, batch: Batch, target: str = "label") -> Tensor:
     """Cross-entropy `[]` of `logits [B, classes]` with `batch[target] [B]`, over the samples that have a label."""
     label = batch[target]
+    check_classes(label, logits.shape[1], target)
     total = cross_entropy(at_least_float32(logits), label, ignore_index=-1, reduction="sum")
     return total / (label >= 0).sum().clamp(min=1)
 
 
+def regression_loss(output: Tensor, batch: Batch, target: str) -> Tensor:
+    """Mean squared error `[]` of `output [B]` or `[B, 1]` with `batch[target] [B]`, over targets that are not NaN."""
+    wanted = batch[target].to(output).reshape(output.shape)
+    known = wanted.isfinite()
+    return ((output - torch.where(known, wanted, 0.0)).square() * known).sum() / known.sum().clamp(min=1)
+
+
+def check_classes(label: Tensor, classes: int, name: str) -> None:
+    """Raise a `DataError` if a label is no class from 0, nor -1. On a GPU looking means waiting: it says so itself."""
+    if label.device.type == "cpu" and label.numel():
+        low, high = (int(end) for end in label.aminmax())
+        if low < -1 or high >= classes:
+            raise DataError(
+                f"{name!r} holds the label {high if high >= classes else low}, but there are {classes} classes: number "
+                "them from 0, and mark missing labels with -1"
+            )
+
+
 def token_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy `[]` of `logits [B, T, vocabulary]` with `target [B, T]`, over the targets that are not -1."""
+    check_classes(target, logits.shape[-1], "target")
     total = cross_entropy(at_least_float32(logits).flatten(0, 1), target.flatten(), ignore_index=-1, reduction="sum")
     return total / (target >= 0).sum().clamp(min=1)
 

@@ -3,7 +3,8 @@ from itertools import chain
 import pytest
 import torch
 
-from mtlkit.data import DataError, DigitScenes, Loader, augment, collate
+from mtlkit.data import DataError, DigitScenes, Loader, MixedLoader, augment, collate
+from mtlkit.machine import Group
 
 
 class Numbers(torch.utils.data.Dataset):
@@ -127,3 +128,101 @@ def test_augmentation_moves_the_box_with_the_pixels():
         assert out["box_labels"].tolist() == [2] and out["label"] == 1
         moved += bool((out["boxes"][0] - torch.tensor([10.0, 20, 34, 40])).abs().max() > 3)
     assert moved > 20
+
+
+def source(size, key, offset=0):
+    """Rows that know their own number, with one target each."""
+
+    class Rows(Numbers):
+        def __getitem__(self, index):
+            return {"x": torch.full((2,), float(index)), key: offset + index}
+
+    return Rows(size)
+
+
+def sources(a=100, b=10):
+    return {"a": source(a, "ya"), "b": source(b, "yb", 1000)}
+
+
+def test_several_sources_are_drawn_by_size_equally_or_by_temperature():
+    for temperature, expected in ((1.0, 10 / 110), (float("inf"), 0.5), (2.0, 1 / (1 + 10**0.5))):
+        loader = MixedLoader(sources(), 50, temperature=temperature)
+        share = torch.cat([next(loader)["source"] for _ in range(80)]).float().mean()
+        assert share == pytest.approx(expected, abs=0.02) and loader.proportions["b"] == pytest.approx(expected)
+
+
+def test_within_a_source_every_sample_comes_once_before_any_comes_again():
+    loader = MixedLoader(sources(12, 5), 8, seed=3, temperature=float("inf"))
+    seen = {"ya": [], "yb": []}
+    for batch in (next(loader) for _ in range(20)):
+        for key, rows in seen.items():
+            rows += batch[key][batch[key] >= 0].tolist()
+        assert ((batch["ya"] >= 0) != (batch["yb"] >= 0)).all()  # what is missing is marked
+        assert torch.equal(batch["source"] == 1, batch["yb"] >= 0)
+    for rows, number in ((seen["ya"], 12), (seen["yb"], 5)):
+        epochs = [rows[k : k + number] for k in range(0, len(rows) - number + 1, number)]
+        assert len(epochs) > 3 and all(len(set(epoch)) == number for epoch in epochs) and epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize("stop", [0, 3, 11])
+def test_several_sources_go_on_bit_for_bit(stop):
+    def jitter(sample):
+        return sample | {"x": sample["x"] + torch.rand(2)}
+
+    whole = [next(loader) for loader in [MixedLoader(sources(), 6, transform=jitter)] for _ in range(14)]
+    first = MixedLoader(sources(), 6, transform=jitter)
+    for _ in range(stop):
+        next(first)
+    second = MixedLoader(sources(), 6, transform=jitter)
+    second.load_state_dict(first.state_dict())
+    for expected in whole[stop:]:
+        got = next(second)
+        assert got.keys() == expected.keys() and all(torch.equal(got[name], expected[name]) for name in got)
+    with pytest.raises(ValueError, match="the sources were a, b; these are a"):
+        MixedLoader({"a": source(3, "ya")}).load_state_dict(first.state_dict())
+
+
+def test_processes_share_out_the_batches_of_several_sources():
+    parts = [MixedLoader(sources(), 6, group=Group(rank, 3)) for rank in range(3)]
+    whole = MixedLoader(sources(), 6)
+    for _ in range(5):
+        expected, got = next(whole)["x"], torch.cat([next(part)["x"] for part in parts])
+        assert torch.equal(got, expected)
+    with pytest.raises(DataError, match="multiple of 3"):
+        MixedLoader(sources(), 8, group=Group(0, 3))
+
+
+def test_sources_that_cannot_be_drawn_from_are_named():
+    with pytest.raises(DataError, match="the source 'b' is empty"):
+        MixedLoader(sources(b=0))
+    with pytest.raises(DataError, match="there is no source"):
+        MixedLoader({})
+    with pytest.raises(ValueError, match="temperature=0"):
+        MixedLoader(sources(), temperature=0)
+    with pytest.raises(DataError, match="a sample of the source 'a' is a tuple"):
+        next(MixedLoader({"a": torch.utils.data.TensorDataset(torch.zeros(3, 2))}))
+    with pytest.raises(DataError, match="has no length"):
+        Loader(iter([]))
+    with pytest.raises(ValueError, match="batch_size=0"):
+        Loader(Numbers(3), 0)
+
+
+def test_one_source_for_each_task_trains_both_tasks():
+    from torch import nn
+
+    from mtlkit.model import SharedEncoderModel
+    from mtlkit.tasks import Task
+    from mtlkit.training import train
+
+    def task(name):
+        def loss(output, batch):
+            rows = batch[name] >= 0
+            return (output[rows, 0] - 1).square().sum() / rows.sum().clamp(min=1)
+
+        return Task(name, loss, None, "error", labelled=lambda batch: batch[name] >= 0)
+
+    model = SharedEncoderModel(nn.Linear(2, 4), {"ya": nn.Linear(4, 1), "yb": nn.Linear(4, 1)}, reads="x")
+    small = {name: [{"x": torch.ones(2), f"y{name}": 1}] * size for name, size in (("a", 40), ("b", 4))}
+    loader = MixedLoader(small, 8, temperature=2.0)
+    records = list(train(model, [task("ya"), task("yb")], loader, steps=60, device="cpu"))
+    assert max(records[-1].losses.values()) < 0.1 * min(max(r.losses.values()) for r in records[:2])

@@ -4,8 +4,9 @@ from torch.nn.functional import cross_entropy
 from torchvision.ops import box_iou
 
 from mtlkit.data import collate
-from mtlkit.losses import classification_loss, detection_loss, paired_iou, responsible_cells
+from mtlkit.losses import classification_loss, detection_loss, paired_iou, regression_loss, responsible_cells
 from mtlkit.model import Detections
+from mtlkit.tasks import regression
 
 
 def batch_of(*box_lists, size=64, labels=None):
@@ -112,3 +113,35 @@ def test_paired_iou_is_the_diagonal_of_all_pairs(n):
     corner = torch.rand(2, n, 2) * 10
     a, b = torch.cat([corner, corner + 1 + torch.rand(2, n, 2) * 10], 2)
     assert torch.allclose(paired_iou(a, b), box_iou(a, b).diagonal())
+
+
+def test_regression_counts_known_targets_only():
+    batch = {"y": torch.tensor([1.0, float("nan"), 3.0, float("nan")])}
+    output = torch.tensor([[2.0], [5.0], [1.0], [0.0]], requires_grad=True)
+    loss = regression_loss(output, batch, "y")
+    loss.backward()
+    assert loss.item() == pytest.approx((1 + 4) / 2)
+    assert output.grad.flatten().tolist() == pytest.approx([1, 0, -2, 0])
+    nothing = regression_loss(output, {"y": torch.full((4,), float("nan"))}, "y")
+    nothing.backward()
+    assert nothing.item() == 0
+    task = regression("size", "y")
+    scores = task.metric()
+    scores.update(output.detach(), batch)
+    assert scores.compute() == pytest.approx({"mae": 1.5, "rmse": 2.5**0.5}) and task.count(batch) == (2, 2)
+
+
+@pytest.mark.parametrize("side", [32, 33, 39, 40])
+def test_cells_are_counted_as_the_encoders_make_them(side):
+    """Parts of a batch are put together by that number; an encoder of stride 8 rounds up."""
+    from mtlkit.cases import find_case
+
+    for encoder in ("conv", "resnet18"):
+        setup = find_case("scenes", scenes=2, encoder=encoder).setup(batch_size=2)
+        batch = setup.train_set.batch(torch.arange(2))
+        batch["image"] = torch.nn.functional.interpolate(batch["image"], (side, side + 9))
+        batch["boxes"] = batch["boxes"] * (side / 64)
+        with torch.no_grad():
+            grid = setup.model(batch["image"])["detect"].logits.shape[-2:]
+        expected = responsible_cells(batch, grid)[1].sum()
+        assert setup.tasks[1].count(batch)[1] == expected

@@ -18,7 +18,7 @@ from mtlkit.bench.quality import fcos, ssdlite, torchvision_step
 from mtlkit.bench.weighting import keep_freed_memory, seconds_of, torchjd_passes
 from mtlkit.cases import Case, Setup, find_case
 from mtlkit.data import Batch, DigitScenes, Loader
-from mtlkit.model import ClassificationHead, ConvEncoder, SharedEncoderModel
+from mtlkit.model import ClassificationHead, ConvEncoder, SharedEncoderModel, read_input
 from mtlkit.tasks import Task, classification
 from mtlkit.training import measure_memory, predict_memory, train
 from mtlkit.weighting import METHODS, EqualWeights, UPGrad, Weighting
@@ -87,7 +87,7 @@ def _ours(setup: Setup) -> Step:
 
 
 def _input(setup: Setup, batch: Batch) -> Tensor:
-    x = batch[setup.model.reads]
+    x = read_input(setup.model, batch)
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 

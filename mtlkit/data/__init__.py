@@ -1,8 +1,9 @@
 """Samples and batches: scenes of digits, photographs, overlaid digits, text."""
 
+from mtlkit.data.batches import Batch, Sample, collate
 from mtlkit.data.download import SOURCES, DownloadError, data_folder
 from mtlkit.data.errors import DataError
-from mtlkit.data.loader import Batch, Loader, Sample, collate
+from mtlkit.data.loader import Loader, MixedLoader
 from mtlkit.data.multimnist import MultiMNIST
 from mtlkit.data.photos import CocoFolder, OxfordPets, Photos, VocFolder, export
 from mtlkit.data.scenes import SCENE_CLASSES, DigitScenes
@@ -17,6 +18,7 @@ __all__ = [
     "DigitScenes",
     "DownloadError",
     "Loader",
+    "MixedLoader",
     "MultiMNIST",
     "OxfordPets",
     "Photos",

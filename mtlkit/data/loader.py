@@ -1,77 +1,15 @@
-"""Samples become batches: collating with missing targets, and one seeded, resumable loader for every source."""
+"""Samples become batches in an order that a seed determines and a run can resume: from one source or from several."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mtlkit.data.batches import Batch, Sample, check_sample, collate
 from mtlkit.data.errors import DataError
 from mtlkit.machine import ALONE, Group
-
-Sample = dict[str, Any]
-Batch = dict[str, Tensor]
-
-
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples; pad the boxes with label -1 and mark absent targets.
-
-    Returns:
-        `{"image": float32 [B, 3, H, W], "label": int64 [B] (-1 = absent), "boxes": float32 [B, M, 4],
-        "box_labels": int64 [B, M] (-1 = padding), "has_boxes": bool [B]}`, M the largest number of boxes.
-
-    Raises:
-        DataError: if an image has a NaN or infinite pixel, or images differ in size.
-    """
-    shapes = {tuple(sample["image"].shape) for sample in samples}
-    if len(shapes) > 1:
-        raise DataError(f"images of one batch differ in size {sorted(shapes)}: resize them in a transform")
-    images = torch.stack([sample["image"] for sample in samples])
-    for i, finite in enumerate(images.isfinite().flatten(1).all(1).tolist()):
-        if not finite:
-            raise DataError(f"image {i} of the batch has NaN or infinite pixels: mend the source or its transform")
-    found = [sample.get("box_labels", torch.empty(0, dtype=torch.int64)) for sample in samples]
-    most = max(1, *(len(labels) for labels in found)) if found else 1
-    boxes, box_labels = torch.zeros(len(samples), most, 4), torch.full((len(samples), most), -1)
-    for i, labels in enumerate(found):
-        if len(labels):
-            boxes[i, : len(labels)] = samples[i]["boxes"]
-            box_labels[i, : len(labels)] = labels
-    return {
-        "image": images,
-        "label": torch.tensor([int(sample.get("label", -1)) for sample in samples]),
-        "boxes": boxes,
-        "box_labels": box_labels,
-        "has_boxes": torch.tensor(["boxes" in sample for sample in samples]),
-    }
-
-
-def check_sample(sample: Sample, index: int, dataset: Any) -> None:
-    """Raise a `DataError` in words if a target of `sample` cannot be right.
-
-    Labels are held against `dataset.classes` and `dataset.box_classes` where it has them.
-    """
-    label, boxes, box_labels = sample.get("label"), sample.get("boxes"), sample.get("box_labels")
-    if label is not None and not 0 <= int(label) < len(getattr(dataset, "classes", range(int(label) + 1))):
-        raise DataError(
-            f"sample {index}: its label is {int(label)}, but there are {len(dataset.classes)} classes from 0"
-        )
-    if boxes is None or box_labels is None:
-        return
-    if len(boxes) != len(box_labels):
-        raise DataError(f"sample {index}: it has {len(boxes)} boxes but {len(box_labels)} box_labels")
-    height, width = sample["image"].shape[-2:]
-    classes = len(getattr(dataset, "box_classes", ())) or float("inf")
-    for (x0, y0, x1, y1), box_label in zip(boxes.tolist(), box_labels.tolist(), strict=True):
-        box = f"the box ({x0:g}, {y0:g}, {x1:g}, {y1:g})"
-        if not 0 <= box_label < classes:
-            raise DataError(
-                f"sample {index}: its box_labels hold {box_label}, but there are {classes} box classes from 0"
-            )
-        if not (x0 < x1 and y0 < y1):
-            raise DataError(f"sample {index}: {box} has no area; leave it out")
-        if not (x0 >= 0 and y0 >= 0 and x1 <= width + 0.5 and y1 <= height + 0.5):
-            raise DataError(f"sample {index}: {box} reaches outside the image of {width}x{height} pixels; cut it")
 
 
 class Loader:
@@ -82,7 +20,7 @@ class Loader:
     The state is one number, the count of batches given out: a resumed run sees the same batches.
 
     Args:
-        dataset: map-style; samples as in `mtlkit.data.DigitScenes`.
+        dataset: map-style; its samples are dictionaries, or tuples (see `mtlkit.data.collate`).
         batch_size: samples in a batch; every batch is full, an epoch's rest is left out.
         seed: of the order and the augmentation.
         transform: from sample to sample, applied in training (see `mtlkit.data.augment`).
@@ -97,15 +35,9 @@ class Loader:
         transform: Callable[[Sample], Sample] | None = None,
         group: Group = ALONE,
     ) -> None:
-        if not len(dataset):
-            raise DataError("the data set is empty: there is nothing to train on")
+        _check_length(dataset, "the data set")
         self.dataset, self.seed, self.transform, self.group = dataset, seed, transform, group
-        self.batch_size = min(batch_size, len(dataset))
-        if self.batch_size % group.size:
-            raise DataError(
-                f"a batch of {self.batch_size} cannot be shared out among {group.size} processes: "
-                f"take a batch size that is a multiple of {group.size}"
-            )
+        self.batch_size = _shared_size(min(batch_size, len(dataset)), group)
         self.batches_given = 0
         self._epoch, self._order = -1, torch.empty(0)
 
@@ -130,14 +62,7 @@ class Loader:
     def _fetch(self, indices: Tensor, epoch: int) -> Batch:
         if self.transform is None and hasattr(self.dataset, "batch"):
             return self.dataset.batch(indices)
-        samples = []
-        for index in indices.tolist():
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(_mix(self.seed, epoch, index))
-                sample = self.dataset[index]
-                check_sample(sample, index, self.dataset)
-                samples.append(self.transform(sample) if self.transform else sample)
-        return collate(samples)
+        return collate([_sample(self.dataset, k, self.transform, self.seed, epoch) for k in indices.tolist()])
 
     def state_dict(self) -> dict[str, int]:
         """Return where the loader stands."""
@@ -146,6 +71,142 @@ class Loader:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on after the batch at which `state_dict` was taken."""
         self.batches_given = state["batches_given"]
+
+
+class MixedLoader:
+    """Endless batches drawn from several sources of unequal size, such as one data set for each task.
+
+    Each sample of a batch comes from source i with probability p_i = n_i^(1/T) / Σ n_j^(1/T), n_i its number of
+    samples: T = 1 draws by size, T = infinity equally, 2 to 5 lie between. Within a source the samples come in a
+    shuffled order, each once before any comes again. What a sample lacks is marked as `mtlkit.data.collate` does it;
+    `batch["source"]` says where each one comes from.
+
+    The state is how many batches were given out, and how many samples of each source: a resumed run sees the same.
+
+    Args:
+        sources: name → map-style data set.
+        batch_size: samples in a batch.
+        seed: of the draw, the order and the augmentation.
+        temperature: T, above 0.
+        transform: from sample to sample, as in `Loader`.
+        group: processes of which each gets an equal part of every batch.
+
+    Raises:
+        DataError: if there is no source, one is empty, or a batch cannot be shared out.
+        ValueError: if the temperature is not above 0.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Any],
+        batch_size: int = 32,
+        seed: int = 0,
+        temperature: float = 1.0,
+        transform: Callable[[Sample], Sample] | None = None,
+        group: Group = ALONE,
+    ) -> None:
+        if not sources:
+            raise DataError("there is no source: give name → data set, one at least")
+        if not temperature > 0:
+            raise ValueError(f"temperature={temperature}: expected a number above 0, or infinity")
+        for name, source in sources.items():
+            _check_length(source, f"the source {name!r}")
+        self.sources, self.batch_size, self.seed = dict(sources), _shared_size(batch_size, group), seed
+        self.transform, self.group = transform, group
+        self.proportions = mixture({name: len(source) for name, source in sources.items()}, temperature)
+        self.batches_given, self.drawn = 0, dict.fromkeys(sources, 0)
+        self._orders: dict[str, tuple[int, Tensor]] = {}
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches that hold as many samples as there are in all sources together."""
+        return max(1, sum(len(source) for source in self.sources.values()) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        names = list(self.sources)
+        stream = torch.Generator().manual_seed(_mix(self.seed, self.batches_given))
+        which = torch.multinomial(
+            torch.tensor(list(self.proportions.values())), self.batch_size, replacement=True, generator=stream
+        ).tolist()
+        places = []
+        for number in which:
+            places.append((number, *divmod(self.drawn[names[number]], len(self.sources[names[number]]))))
+            self.drawn[names[number]] += 1
+        share = self.batch_size // self.group.size
+        own = places[self.group.rank * share :][:share]
+        batch = collate([self._sample(names[number], number, epoch, place) for number, epoch, place in own])
+        batch["source"] = torch.tensor([number for number, _, _ in own])
+        self.batches_given += 1
+        return batch
+
+    def _sample(self, name: str, number: int, epoch: int, place: int) -> Mapping[str, Any]:
+        source = self.sources[name]
+        if name not in self._orders or self._orders[name][0] != epoch or len(self._orders[name][1]) != len(source):
+            generator = torch.Generator().manual_seed(_mix(self.seed, number, epoch))
+            self._orders[name] = epoch, torch.randperm(len(source), generator=generator)
+        sample = _sample(source, int(self._orders[name][1][place]), self.transform, self.seed, number, epoch)
+        if not isinstance(sample, Mapping):
+            raise DataError(
+                f"a sample of the source {name!r} is a {type(sample).__name__}: expected a dictionary, whose keys say "
+                "which targets it has"
+            )
+        return sample
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the loader stands."""
+        return {"batches_given": self.batches_given, "drawn": dict(self.drawn)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on after the batch at which `state_dict` was taken.
+
+        Raises:
+            ValueError: if it was taken with other sources.
+        """
+        if state["drawn"].keys() != self.drawn.keys():
+            raise ValueError(f"the sources were {', '.join(state['drawn'])}; these are {', '.join(self.drawn)}")
+        self.batches_given, self.drawn = state["batches_given"], dict(state["drawn"])
+
+
+def mixture(sizes: Mapping[str, int], temperature: float) -> dict[str, float]:
+    """Return source → probability with which a sample of it is drawn at this temperature."""
+    logits = np.log(list(sizes.values())) / temperature
+    p = np.exp(logits - logits.max())
+    return dict(zip(sizes, (p / p.sum()).tolist(), strict=True))
+
+
+def _check_length(dataset: Any, what: str) -> None:
+    try:
+        if len(dataset):
+            return
+    except TypeError as error:
+        raise DataError(f"{what} has no length: expected a map-style data set, or pass its batches to train") from error
+    raise DataError(f"{what} is empty: there is nothing to train on")
+
+
+def _shared_size(batch_size: int, group: Group) -> int:
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: expected 1 or more")
+    if batch_size % group.size:
+        raise DataError(
+            f"a batch of {batch_size} cannot be shared out among {group.size} processes: "
+            f"take a batch size that is a multiple of {group.size}"
+        )
+    return batch_size
+
+
+def _sample(dataset: Any, index: int, transform: Callable[[Sample], Sample] | None, *stream: int) -> Any:
+    """Read a sample with a random stream of its own."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_mix(*stream, index))
+        if hasattr(dataset, "__getitem__"):
+            sample = dataset[index]
+        else:
+            sample = {name: values[0] for name, values in dataset.batch(torch.tensor([index])).items()}
+        check_sample(sample, index, dataset)
+        return transform(sample) if transform else sample
 
 
 def _mix(*numbers: int) -> int:

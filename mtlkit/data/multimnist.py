@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlkit.data.batches import Batch, Sample
 from mtlkit.data.digits import mnist_digits
-from mtlkit.data.loader import Batch, Sample
 
 SIZE = 36  # pixels of a side
 CORNERS = {"left": 1, "right": 7}  # top left corner of each digit of 28 pixels, on the diagonal: 6 pixels apart

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torchvision.transforms import v2
 
-from mtlkit.data.loader import Sample
+from mtlkit.data.batches import Sample
 
 
 def augment(size: int, *, scale: tuple[float, float] = (0.5, 1.0), flip: bool = True) -> Callable[[Sample], Sample]:

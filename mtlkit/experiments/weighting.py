@@ -83,7 +83,7 @@ def contestants(problem: Problem) -> dict[str, Callable[[], tuple[Weighting, tup
     """Return setting → what makes its weighting method, and the tasks that it is restricted to, if any."""
     tasks = problem.tasks()
     first = tasks[0].name
-    classification = [task.name for task in tasks if isinstance(task.metric(), Accuracy | TokenScores)]
+    classification = [task.name for task in tasks if task.metric and isinstance(task.metric(), Accuracy | TokenScores)]
     special: Mapping[str, Callable[[], Weighting]] = {"Uncertainty": partial(Uncertainty, classification)}
     if problem.budget.steps:
         special = {**special, "DWA": partial(DWA, window=max(1, problem.budget.steps // 10))}

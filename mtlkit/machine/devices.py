@@ -1,8 +1,9 @@
 """On which device torch computes, and with how many threads."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,21 +13,50 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     """Return the device named; "auto" is CUDA where there is one (under `torchrun` one each), otherwise the CPU.
 
     Raises:
-        ValueError: if CUDA is asked for and there is none.
+        ValueError: if there is no such device.
     """
     if device == "auto":
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-    device = torch.device(device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("there is no CUDA device here: take device 'cpu' or 'auto'")
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {device!r}: expected auto, cpu, cuda or cuda:0") from error
+    if device.type == "cuda":
+        number = torch.cuda.device_count()
+        if not torch.cuda.is_available():
+            raise ValueError("there is no CUDA device here: take device 'cpu' or 'auto'")
+        if (device.index or 0) >= number:
+            raise ValueError(f"there is no device {device}: expected cuda:0 to cuda:{number - 1}")
+    elif device.type not in ("cpu", "meta"):
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, NotImplementedError, AssertionError) as error:
+            raise ValueError(f"the device {str(device)!r} cannot be used here: take device 'cpu' or 'auto'") from error
     return device
 
 
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return `tensor` on `device`. On the way to a GPU it is pinned first, so that nobody waits for the copy."""
-    if device.type == "cuda" and tensor.device.type == "cpu" and torch.cuda.is_available():
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+def to_device(tree: Any, device: torch.device) -> Any:
+    """Return `tree`, its tensors on `device`. On the way to a GPU they are pinned first: nobody waits for the copy."""
+
+    def move(tensor: Tensor) -> Tensor:
+        if device.type == "cuda" and tensor.device.type == "cpu" and torch.cuda.is_available():
+            tensor = tensor.pin_memory()
+        return tensor.to(device, non_blocking=True)
+
+    return map_tensors(move, tree)
+
+
+def map_tensors(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    """Return `tree` with every tensor in it changed: in dictionaries, lists and tuples; anything else stays."""
+    if isinstance(tree, Tensor):
+        return change(tree)
+    if isinstance(tree, Mapping):
+        return {name: map_tensors(change, branch) for name, branch in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(map_tensors(change, branch) for branch in tree))
+    if isinstance(tree, list | tuple):
+        return type(tree)(map_tensors(change, branch) for branch in tree)
+    return tree
 
 
 @contextmanager

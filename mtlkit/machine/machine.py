@@ -42,6 +42,11 @@ class Machine:
     def __post_init__(self) -> None:
         if self.accumulate < 1:
             raise ValueError(f"accumulate={self.accumulate}: expected 1 or more parts of a batch")
+        if self.compile:
+            from torch._inductor import list_mode_options  # there is no public name for it
+
+            if self.compile not in (modes := list_mode_options()):
+                raise ValueError(f"compile={self.compile!r}: expected one of {', '.join(modes)}")
         if self.compile and self.recompute:
             raise ValueError(
                 "torch.compile decides by itself what it computes again: take compile or recompute, not both"

@@ -2,7 +2,7 @@
 
 from mtlkit.model.adapters import LowRank, add_adapters
 from mtlkit.model.blocks import Blocks, Normalize, ResidualBlock
-from mtlkit.model.shared import SharedEncoderModel, evaluating
+from mtlkit.model.shared import Pick, SharedEncoderModel, evaluating, read_input
 from mtlkit.model.transformer import LanguageModel, TransformerBlock, flops_of, parameters_of, write_on
 from mtlkit.model.vision import ClassificationHead, ConvEncoder, DetectionHead, Detections, ResNetEncoder
 
@@ -15,6 +15,7 @@ __all__ = [
     "LanguageModel",
     "LowRank",
     "Normalize",
+    "Pick",
     "ResNetEncoder",
     "ResidualBlock",
     "SharedEncoderModel",
@@ -23,5 +24,6 @@ __all__ = [
     "evaluating",
     "flops_of",
     "parameters_of",
+    "read_input",
     "write_on",
 ]

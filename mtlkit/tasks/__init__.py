@@ -1,6 +1,7 @@
 """What is learned: a task has a name, a loss, a metric, and which way is better."""
 
-from mtlkit.tasks.metrics import Accuracy, AveragePrecision, delta_m, find_objects
+from mtlkit.tasks.metrics import Accuracy, AveragePrecision, MeanError, delta_m, find_objects
+from mtlkit.tasks.table import regression
 from mtlkit.tasks.task import Metric, Task
 from mtlkit.tasks.text import TokenScores, mixed_task, text_tasks
 from mtlkit.tasks.vision import classification, classification_and_detection
@@ -8,6 +9,7 @@ from mtlkit.tasks.vision import classification, classification_and_detection
 __all__ = [
     "Accuracy",
     "AveragePrecision",
+    "MeanError",
     "Metric",
     "Task",
     "TokenScores",
@@ -16,5 +18,6 @@ __all__ = [
     "delta_m",
     "find_objects",
     "mixed_task",
+    "regression",
     "text_tasks",
 ]

@@ -37,6 +37,32 @@ class Accuracy:
         return {"accuracy": self.right / self.seen if self.seen else float("nan")}
 
 
+class MeanError:
+    """Mean absolute and root mean squared error over the samples whose target is not NaN.
+
+    Args:
+        target: where in the batch the numbers are.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.absolute = self.squared = 0.0
+        self.seen = 0
+
+    def update(self, output: Tensor, batch: Batch) -> None:
+        """Add a batch: `output [B]` or `[B, 1]`."""
+        wanted = batch[self.target].to(output).reshape(output.shape)
+        away = (output - wanted)[wanted.isfinite()].double()
+        self.absolute += float(away.abs().sum())
+        self.squared += float(away.square().sum())
+        self.seen += away.numel()
+
+    def compute(self) -> dict[str, float]:
+        """Return `{"mae": ..., "rmse": ...}` in the target's unit; NaN if no sample had one."""
+        seen = self.seen or float("nan")
+        return {"mae": self.absolute / seen, "rmse": (self.squared / seen) ** 0.5}
+
+
 def find_objects(
     output: Detections, *, score_threshold: float = 0.01, iou_threshold: float = 0.5, most: int = MAX_DETECTIONS
 ) -> list[dict[str, Tensor]]:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from mtlkit.data import Batch
+from mtlkit.data.batches import batch_size
 
 
 class Metric(Protocol):
@@ -25,8 +26,9 @@ class Task:
 
     Attributes:
         name: also names the model's head and the loss.
-        loss: from the head's output and the batch to a scalar; 0 with a graph where no sample has a target.
-        metric: makes an empty metric.
+        loss: from the head's output and the batch to a scalar; 0 with a graph where no sample has a target. Where a
+            batch lacks a key that it asks for, the task takes no part.
+        metric: makes an empty metric; a task without one is trained and not scored.
         score: which of the metric's scores stands for the task.
         higher_is_better: whether a larger score is better.
         labelled: from the batch to `bool [B]`: which samples have a target for this task; not given, all have.
@@ -36,11 +38,15 @@ class Task:
 
     name: str
     loss: Callable[[Any, Batch], Tensor]
-    metric: Callable[[], Metric]
+    metric: Callable[[], Metric] | None
     score: str
     higher_is_better: bool = True
     labelled: Callable[[Batch], Tensor] | None = None
     units: Callable[[Batch], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("a task has the name '': give it one, it also names its head and its loss")
 
     @property
     def score_name(self) -> str:
@@ -49,6 +55,5 @@ class Task:
 
     def count(self, batch: Batch) -> tuple[int, int]:
         """Return the number of labelled samples in the batch, and that of the things its loss is a mean over."""
-        size = len(next(iter(batch.values())))
-        labelled = size if self.labelled is None else int(self.labelled(batch).sum())
+        labelled = batch_size(batch) if self.labelled is None else int(self.labelled(batch).sum())
         return labelled, labelled if self.units is None else int(self.units(batch))

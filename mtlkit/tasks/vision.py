@@ -44,4 +44,5 @@ def classification_and_detection(box_classes: Sequence[str], stride: int = 8) ->
 
 def _responsible(batch: Batch, stride: int) -> Tensor:
     height, width = batch["image"].shape[-2:]
-    return responsible_cells(batch, (height // stride, width // stride))[1].sum()
+    cells = (-(-height // stride), -(-width // stride))  # an encoder rounds up
+    return responsible_cells(batch, cells)[1].sum()

@@ -2,19 +2,21 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mtlkit.data import Batch
-from mtlkit.machine import LossScale, Machine, is_sharded, to_device
-from mtlkit.model import Blocks, SharedEncoderModel
+from mtlkit.data import DataError
+from mtlkit.data.batches import AbsentError, AskedBatch, batch_size, cut, named
+from mtlkit.machine import LossScale, Machine, is_sharded, map_tensors, to_device
+from mtlkit.model import Blocks, SharedEncoderModel, evaluating, read_input
 from mtlkit.tasks import Task
 from mtlkit.weighting import WeightingError
-from mtlkit.weighting.checks import check_finite
+from mtlkit.weighting.checks import check_finite, check_losses
 
 
 class Forward:
@@ -43,31 +45,38 @@ class Forward:
         self.parameters = list(model.parameters())
         self.device = self.parameters[0].device
         self.complete = False  # whether all tasks take part in this step
+        self.needs: dict[str, set[str]] = {}  # task → what its loss asks a batch for, where nothing else says it
+        self.never: dict[str, str] = {}  # task that has not taken part yet → the key that the batches lacked
 
     @property
     def averages(self) -> bool:
         """Whether the backward pass of this step averages `.grad`: not where a task takes no part, unless sharded."""
         return self.sharded or (self.complete and self.network is not self.model)
 
-    def __call__(self, batch: Batch) -> "BatchLosses":
+    def __call__(self, batch: Any) -> "BatchLosses":
         """Return the losses of the tasks that have a label anywhere in the batch; none is computed yet."""
         if self.wrap and self.complete and self.network is self.model:  # one step has shown what has a gradient
             self.network = _data_parallel(self.model)
+        batch = named(batch, self.model.reads, [task.name for task in self.tasks])
         pieces, number = [batch], self.machine.accumulate
         if number > 1:
-            if (size := len(batch[self.model.reads])) < number:
+            if (size := batch_size(read_input(self.model, batch))) < number:
                 raise ValueError(f"a batch of {size} cannot be gone through in {number} parts: accumulate less")
-            cut = {name: tensor.tensor_split(number) for name, tensor in batch.items()}
-            pieces = [dict(zip(cut, tensors, strict=True)) for tensors in zip(*cut.values(), strict=True)]
+            pieces = [AskedBatch(part) for part in cut(batch, number, size)]
         shares = self._shares(pieces)
         self.complete = len(shares) == len(self.tasks)
         return BatchLosses(self, pieces, shares)
 
-    def _shares(self, pieces: Sequence[Batch]) -> dict[str, list[float]]:
+    def _shares(self, pieces: Sequence[AskedBatch]) -> dict[str, list[float]]:
         """Return task → what each piece's mean counts for in the mean over all pieces of all processes."""
+        here = {task.name for task in self.tasks if self._has_what_it_needs(task, pieces[0])}
         if len(pieces) == 1 and self.group.size == 1:
-            return {task.name: [1.0] for task in self.tasks if task.labelled is None or task.labelled(pieces[0]).any()}
-        counts = torch.tensor([[task.count(piece) for piece in pieces] for task in self.tasks], dtype=torch.double)
+            ours = (task for task in self.tasks if task.name in here)
+            return {task.name: [1.0] for task in ours if task.labelled is None or task.labelled(pieces[0]).any()}
+        counts = torch.tensor(
+            [[task.count(piece) if task.name in here else (0, 0) for piece in pieces] for task in self.tasks],
+            dtype=torch.double,
+        )
         whole = self.group.sum(counts.sum(1))  # [tasks, 2]: labelled samples, units
         return {
             task.name: (count[:, 1].clamp(min=1) / units.clamp(min=1)).tolist()
@@ -75,17 +84,62 @@ class Forward:
             if labelled > 0
         }
 
-    def losses(self, piece: Batch, shares: Mapping[str, float]) -> dict[str, Tensor]:
+    def _has_what_it_needs(self, task: Task, piece: AskedBatch) -> bool:
+        """Whether the batch has the keys that a task asks for."""
+        try:
+            if task.labelled is not None:
+                task.labelled(piece)
+            elif absent := self._needs(task.name, piece) - piece.keys():
+                raise AbsentError(min(absent))
+        except AbsentError as error:
+            self.never.setdefault(task.name, error.key)
+            return False
+        self.never[task.name] = ""
+        return True
+
+    def _needs(self, task: str, piece: AskedBatch) -> set[str]:
+        """Return what the loss of a task asks a batch for, as a pass without gradients that changes nothing shows."""
+        if task not in self.needs and not self.sharded:
+            devices = [self.device] if self.device.type == "cuda" else []
+            eager = torch.compiler.set_stance("force_eager") if self.compiled else nullcontext()
+            with torch.random.fork_rng(devices), evaluating(self.model), eager:
+                piece = AskedBatch(to_device(piece, self.device))
+                outputs = self.model(read_input(self.model, piece))
+                for one in self.tasks:
+                    piece.asked = set()
+                    with suppress(AbsentError):
+                        _loss(one, outputs, piece)
+                    self.needs[one.name] = piece.asked
+        return self.needs.get(task, set())
+
+    def say_what_never_came(self) -> None:
+        """Warn of tasks that have not taken part in any step so far."""
+        for task, key in self.never.items():
+            if key:
+                self.never[task] = ""
+                warnings.warn(
+                    f"the task {task!r} has not taken part in any step so far: it needs {key!r}, which no batch had",
+                    stacklevel=3,
+                )
+
+    def losses(self, piece: AskedBatch, shares: Mapping[str, float]) -> dict[str, Tensor]:
         """Return task → loss times its share, for the tasks in `shares`."""
-        piece = {name: to_device(tensor, self.device) for name, tensor in piece.items()}
-        x = piece[self.model.reads]
-        if x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+        piece = AskedBatch(to_device(piece, self.device))
+        x = map_tensors(_channels_last, read_input(self.model, piece))
         if self.compiled:
             torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast(self.device.type, self.low_precision) if self.low_precision else nullcontext():
             outputs = self.network(x, list(shares))
-            losses = {task.name: task.loss(outputs[task.name], piece) for task in self.tasks if task.name in shares}
+            losses = {}
+            for task in (task for task in self.tasks if task.name in shares):
+                try:
+                    losses[task.name] = _loss(task, outputs, piece)
+                except AbsentError as error:
+                    raise DataError(
+                        f"the loss of the task {task.name!r} asks for {error.key!r}, but the batch has "
+                        f"{', '.join(map(repr, piece))}: let Task(labelled=...) ask for the same"
+                    ) from error
+        check_losses(losses)
         losses = {name: loss if shares[name] == 1 else shares[name] * loss for name, loss in losses.items()}
         return {name: self.scale(loss) for name, loss in losses.items()} if self.scale else losses
 
@@ -101,7 +155,7 @@ class Forward:
                 if parameter.grad is not None:
                     parameter.grad = parameter.grad.clone()
 
-    def find_culprit(self, batch: Batch) -> None:
+    def find_culprit(self, batch: Any) -> None:
         """Raise an error that names the task whose gradient is NaN or infinite though its loss is not.
 
         Raises:
@@ -125,7 +179,7 @@ class BatchLosses:
         tasks: names of the tasks that take part in this step.
     """
 
-    def __init__(self, forward: Forward, pieces: Sequence[Batch], shares: Mapping[str, Sequence[float]]) -> None:
+    def __init__(self, forward: Forward, pieces: Sequence[AskedBatch], shares: Mapping[str, Sequence[float]]) -> None:
         self.forward, self.pieces, self.shares, self.tasks = forward, pieces, shares, list(shares)
 
     def __len__(self) -> int:
@@ -135,6 +189,28 @@ class BatchLosses:
         for number, piece in enumerate(self.pieces):
             with self.forward.until_backward(last=number + 1 == len(self)):
                 yield self.forward.losses(piece, {task: share[number] for task, share in self.shares.items()})
+
+
+def _loss(task: Task, outputs: Mapping[str, Any], batch: AskedBatch) -> Tensor:
+    """Return the loss of a task; what goes wrong in it is said with its name."""
+    try:
+        return task.loss(outputs[task.name], batch)
+    except AbsentError:
+        raise
+    except IndexError as error:
+        raise DataError(
+            f"the labels of the task {task.name!r} do not fit its output ({error}): number the classes from 0, and "
+            "mark what is missing with the number that the loss ignores"
+        ) from error
+    except DataError as error:
+        raise DataError(f"the task {task.name!r}: {error}") from error
+    except Exception as error:
+        error.add_note(f"in the loss of the task {task.name!r}")
+        raise
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
 def _data_parallel(model: nn.Module) -> DistributedDataParallel:

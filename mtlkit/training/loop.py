@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import nn
 
-from mtlkit.data import Batch
 from mtlkit.machine import THIS_MACHINE, LossScale, Machine, is_sharded
 from mtlkit.model import SharedEncoderModel
 from mtlkit.tasks import Task
@@ -19,6 +19,8 @@ from mtlkit.weighting import EqualWeights, NotFiniteError, Update, Weighting, We
 from mtlkit.weighting.base import Losses, as_parts
 from mtlkit.weighting.checks import check_finite
 
+SOON = 100  # steps after which a task that has never taken part is named
+
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message names the task and says what to change."""
@@ -27,7 +29,7 @@ class TrainingError(RuntimeError):
 def train(
     model: SharedEncoderModel,
     tasks: Sequence[Task],
-    loader: Iterable[Batch],
+    loader: Iterable[Any],
     weighting: Weighting | None = None,
     optimizer: Any = None,
     *,
@@ -44,12 +46,14 @@ def train(
     """Train `model` on all `tasks` at once and yield a `Record` after each step.
 
     Between two steps the caller may change `weighting.weights`, evaluate, draw, save a checkpoint or stop.
-    A task with no labelled sample in a batch takes no part in that step.
+    A task with no labelled sample in a batch, or whose targets the batch lacks, takes no part in that step. A module
+    in evaluation mode within a model in training mode (frozen batch normalisation) stays in it.
 
     Args:
         model: gives task name → output.
         tasks: what is learned; each needs a head of its name.
-        loader: yields batches; if it ends, so does the training.
+        loader: yields batches: dictionaries, in which not everything must be a tensor, or lists of the input and one
+            target a task, in order. If it ends, so does the training.
         weighting: how the losses become one update; `EqualWeights` if not given.
         optimizer: has `param_groups`, `zero_grad` and `step`; `MuonAdamW` if not given.
         steps: stop after so many steps in all.
@@ -63,15 +67,20 @@ def train(
         on: fields of `machine` that differ from it, e.g. `device="cpu"` or `accumulate=2`.
 
     Raises:
-        ValueError: if no limit is given, a task has no head, a weight names no task, or options exclude each other.
-        TrainingError: if a loss or a gradient is NaN or infinite, the weighting method cannot be solved, or the
-            device's memory is full.
+        ValueError: if no limit is given or one is not above 0, a task has no head, a weight names no task, the
+            optimiser wants a closure, or options exclude each other.
+        DataError: if a batch lacks the model's input, or labels do not fit the output.
+        TrainingError: if a loss is not one number with a graph, a loss or a gradient is NaN or infinite, the weighting
+            method cannot be solved, or the device's memory is full.
         ParallelError: if another process is gone.
     """
     if steps is None and seconds is None:
         raise ValueError("training would never end: give steps=..., seconds=... or both")
+    for name, limit in (("steps", steps), ("seconds", seconds)):
+        if limit is not None and not limit > 0:
+            raise ValueError(f"{name}={limit}: expected a limit above 0")
     machine, weighting = replace(machine, **on), weighting or EqualWeights()
-    _check(model, tasks, weighting, machine, cosine_every)
+    _check(model, tasks, weighting, optimizer, machine, cosine_every)
     device, group, clock, sharded = machine.pick_device(), machine.group, machine.clock, is_sharded(model)
 
     model.to(device)
@@ -86,12 +95,15 @@ def train(
     for param_group in optimizer.param_groups:
         param_group.setdefault("initial_lr", param_group["lr"])
     step, elapsed = (after.step, after.seconds) if after else (0, 0.0)
+    training = {module for module in model.modules() if module.training or not model.training}
 
     group.prepare(model)
     recompute_activations(model, machine.recompute)
     if machine.compile:
         compile_model(model, machine.compile)
-    scale = LossScale(model) if machine.pick_precision() == torch.float16 else None
+    scale = None
+    if machine.pick_precision() == torch.float16:
+        scale = LossScale(model, *(after.loss_scale if after and after.loss_scale else ()))
     wrap = group.size > 1 and weighting.one_pass(machine.accumulate) and not sharded
     forward = Forward(model, tasks, machine, scale, wrap)
     nothing = Update(torch.empty(0, dtype=torch.double, device=device), weighting.factors)
@@ -101,12 +113,13 @@ def train(
         while (progress := max(step / (steps or float("inf")), elapsed / (seconds or float("inf")))) < 1:
             started = clock()
             if (batch := next(batches, None)) is None:
-                return
+                break
             rate = schedule(progress)
             for param_group in optimizer.param_groups:
                 param_group["lr"] = param_group["initial_lr"] * rate
             if not model.training:
-                model.train()
+                for module in training:
+                    module.training = True
             measured, update = None, nothing
             with group.watch(), _training_errors(step):
                 losses = forward(batch)
@@ -125,21 +138,42 @@ def train(
                 if average is not None:
                     average.update_parameters(model)
                 step += 1
+                if step == SOON:
+                    forward.say_what_never_came()
                 elapsed += group.mean(clock() - started)
             if block.full:
                 block = Block()
             place = block.add(torch.cat([update.losses, *(weight[None] for weight in update.weights.values())]))
-            yield Record(step, elapsed, rate, tuple(losses.tasks), tuple(update.weights), block, place, measured)
+            scaled = (scale.scale, scale.good) if scale else None
+            tasks_here, weighted = tuple(losses.tasks), tuple(update.weights)
+            yield Record(step, elapsed, scaled, rate, tasks_here, weighted, block, place, measured)
+        forward.say_what_never_came()
     finally:  # also when the caller has had enough
         if scale is not None:
             scale.remove()
 
 
 def _check(
-    model: SharedEncoderModel, tasks: Sequence[Task], weighting: Weighting, machine: Machine, cosine_every: int
+    model: SharedEncoderModel,
+    tasks: Sequence[Task],
+    weighting: Weighting,
+    optimizer: Any,
+    machine: Machine,
+    cosine_every: int,
 ) -> None:
     """Raise a `ValueError` for what cannot be trained together."""
     method, named = type(weighting).__name__, [task.name for task in tasks]
+    if not tasks:
+        raise ValueError("there is no task: give one at least")
+    if twice := [name for name in named if named.count(name) > 1]:
+        raise ValueError(f"two tasks have the name {twice[0]!r}: give each its own")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError("no parameter of the model is trained: set requires_grad of some of them")
+    if optimizer is not None and _wants_a_closure(optimizer):
+        raise ValueError(
+            f"{type(optimizer).__name__} wants a closure that computes the loss again and again, but here each step "
+            "computes it once: take another optimiser, e.g. torch.optim.AdamW"
+        )
     if headless := set(named) - set(model.heads):
         raise ValueError(f"the task {min(headless)!r} has no head; the model's heads are {', '.join(model.heads)}")
     if unknown := weighting.weights.keys() - set(named):
@@ -163,8 +197,13 @@ def _check(
         )
 
 
+def _wants_a_closure(optimizer: Any) -> bool:
+    needed = [p for p in signature(optimizer.step).parameters.values() if p.default is p.empty and p.name != "self"]
+    return any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in needed)
+
+
 def _gradient(
-    weighting: Weighting, losses: Losses, forward: Forward, batch: Batch, clip: float, look: bool
+    weighting: Weighting, losses: Losses, forward: Forward, batch: Any, clip: float, look: bool
 ) -> tuple[Update, bool]:
     """Leave the gradient of one step, clipped, in `.grad`; return what is known of it, and whether it is finite.
 
@@ -196,7 +235,19 @@ def _training_errors(step: int) -> Iterator[None]:
         yield
     except WeightingError as error:
         raise TrainingError(f"{error} (at step {step + 1})") from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            f"batch normalisation got a single sample, of which it cannot take a variance (at step {step + 1}): take "
+            "larger batches, fewer parts (accumulate) or processes, or leave out the last, smaller batch of an epoch"
+        ) from error
     except RuntimeError as error:
+        if "backward through the graph a second time" in str(error):
+            raise TrainingError(
+                f"the graph of the step before was met again (at step {step + 1}): the model, or a loss, keeps a "
+                "tensor of it, such as a hidden state; detach() what is kept from step to step"
+            ) from error
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         raise TrainingError(

@@ -1,14 +1,16 @@
 """Scores of a model on a whole data set."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import nn
 
 from mtlkit.data import Batch, collate
-from mtlkit.machine import pick_device
-from mtlkit.model import evaluating
+from mtlkit.data.batches import AbsentError, named
+from mtlkit.machine import pick_device, to_device
+from mtlkit.model import evaluating, read_input
 from mtlkit.tasks import Task
 
 
@@ -17,24 +19,36 @@ def evaluate(
 ) -> dict[str, float]:
     """Return every score of every task, e.g. `{"classify/accuracy": ..., "detect/ap": ..., "detect/ap50": ...}`.
 
+    A task whose targets a batch lacks is not scored on it.
+
     Args:
         model: gives task name → output; an average of one, too.
         tasks: what is scored.
-        dataset: map-style; read through its method `batch(indices)` where it has one.
+        dataset: map-style, read through its method `batch(indices)` where it has one; or anything that gives batches,
+            such as a `DataLoader`.
         batch_size: samples that go through the model together.
         device: "auto" takes CUDA where there is one.
     """
     device = pick_device(device)
-    metrics = {task.name: task.metric() for task in tasks}
+    metrics = {task.name: task.metric() for task in tasks if task.metric is not None}
     reads = getattr(getattr(model, "module", model), "reads", "image")
     model.to(device)
     with evaluating(model):
-        for indices in torch.arange(len(dataset)).split(batch_size):
-            batch = {name: tensor.to(device) for name, tensor in fetch(dataset, indices).items()}
-            for name, output in model(batch[reads]).items():
+        for given in _batches(dataset, batch_size):
+            batch = named(to_device(given, device), reads, [task.name for task in tasks])
+            for name, output in model(read_input(model, batch)).items():
                 if name in metrics:
-                    metrics[name].update(output, batch)
+                    with suppress(AbsentError):
+                        metrics[name].update(output, batch)
     return {f"{task}/{name}": score for task, metric in metrics.items() for name, score in metric.compute().items()}
+
+
+def _batches(dataset: Any, batch_size: int) -> Iterator[Any]:
+    if not hasattr(dataset, "__getitem__") and not hasattr(dataset, "batch"):
+        yield from dataset
+        return
+    for indices in torch.arange(len(dataset)).split(batch_size):
+        yield fetch(dataset, indices)
 
 
 def fetch(dataset: Any, indices: Sequence[int] | torch.Tensor) -> Batch:

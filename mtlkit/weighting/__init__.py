@@ -1,7 +1,7 @@
 """How many losses become one update."""
 
 from mtlkit.weighting.base import Parts, Update, Weighting
-from mtlkit.weighting.checks import NotFiniteError, WeightingError
+from mtlkit.weighting.checks import NotFiniteError, WeightingError, WeightingWarning
 from mtlkit.weighting.directions import IMTLG, MGDA, MGDAUB, AlignedMTL, CAGrad, ConFIG, FairGrad, NashMTL, UPGrad
 from mtlkit.weighting.gradients import Conflict, GradientWeighting, conflict, jacobian
 from mtlkit.weighting.learned import FAMO, IMTLL, GradNorm, Uncertainty
@@ -34,6 +34,7 @@ __all__ = [
     "Update",
     "Weighting",
     "WeightingError",
+    "WeightingWarning",
     "conflict",
     "jacobian",
     *METHODS,

@@ -1,14 +1,16 @@
 """What all weighting methods share."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from mtlkit.machine import ALONE, Group
-from mtlkit.weighting.checks import WeightingError, read, values_of
-from mtlkit.weighting.rows import split_rows, task_gradients
+from mtlkit.weighting.checks import WeightingError, check_losses, read, values_of
+from mtlkit.weighting.graph import Shared
+from mtlkit.weighting.rows import add_gradients, split_rows, task_gradients
 
 
 class Parts(Protocol):
@@ -56,10 +58,14 @@ def as_parts(losses: Losses) -> Parts:
     """Return `losses` as parts: a dictionary is one.
 
     Raises:
-        WeightingError: if there is no loss.
+        WeightingError: if there is no loss, or one is not a number with a graph.
     """
     parts: Parts
-    parts = _OnePart(losses) if isinstance(losses, Mapping) else losses
+    if isinstance(losses, Mapping):
+        check_losses(losses)
+        parts = _OnePart(losses)
+    else:
+        parts = losses
     if not parts.tasks:
         raise WeightingError("there is no loss: no task has a labelled sample in this batch; skip its update")
     return parts
@@ -100,8 +106,8 @@ class Weighting:
         """Whether `backward` leaves `.grad` by one ordinary backward pass a part, for a batch of so many parts."""
         return self.linear or parts == 1
 
-    def backward(self, losses: Losses, model: nn.Module, group: Group = ALONE) -> Update:
-        """Leave the gradient of the total loss in `.grad` of every parameter of `model`; return what is then known.
+    def backward(self, losses: Losses, model: nn.Module, group: Group = ALONE, shared: Shared = None) -> Update:
+        """Add the gradient of the total loss to `.grad` of every parameter of `model`; return what is then known.
 
         The weights are the derivatives of the total with respect to the losses: one backward pass, whatever the total.
         For a batch in several parts they must be known before its first part is let go. Where they are not, the tasks'
@@ -111,6 +117,8 @@ class Weighting:
             losses: task name → loss, or the `Parts` of a batch.
             model: its parameters get the gradient.
             group: processes that have a part of the batch each; all get the gradient of the sum of their losses.
+            shared: the parameters that the tasks share, or the module that holds them. Not given, the model's own
+                `shared_parameters()`; if it has no such method, those that more than one loss reaches.
 
         Raises:
             WeightingError: if a loss is NaN or infinite, or there is none.
@@ -124,8 +132,7 @@ class Weighting:
             group.sum_([J, values])
             w = self.slopes(values, parts.tasks)
             rows = split_rows(w.to(J.dtype) @ J, parameters)
-            for parameter, row, used in zip(parameters, rows, reached, strict=True):
-                parameter.grad = row if used else None
+            add_gradients(parameters, [row if used else None for row, used in zip(rows, reached, strict=True)])
         self.factors |= zip(parts.tasks, w.unbind(), strict=True)
         self.learn(values, parts.tasks)
         return Update(values, self.factors)
@@ -133,16 +140,17 @@ class Weighting:
     def _backward_part_by_part(self, parts: Parts, model: nn.Module, group: Group) -> tuple[Tensor, Tensor]:
         """Go back through each part once; return the losses of all parts and processes `[K]`, and the weights `[K]`."""
         whole, total = len(parts) == 1, torch.empty(0)
-        for n, part in enumerate(parts):
-            self.before_backward(part, model)
-            values = group.sum(values_of(part)) if whole else values_of(part)
-            if n == 0:
-                w = self.slopes(values if whole else torch.ones_like(values), parts.tasks)
-            stacked = torch.stack(list(part.values()))
-            stacked.backward(w.to(stacked.dtype) * (group.size if group.averages else 1))
-            total = total + values if n else values
-        if group.size > 1 and not group.averages:
-            group.sum_(p.grad for p in model.parameters() if p.grad is not None)
+        with adding_up(model, group):
+            for n, part in enumerate(parts):
+                self.before_backward(part, model)
+                values = group.sum(values_of(part)) if whole else values_of(part)
+                if n == 0:
+                    w = self.slopes(values if whole else torch.ones_like(values), parts.tasks)
+                stacked = torch.stack(list(part.values()))
+                stacked.backward(w.to(stacked.dtype) * (group.size if group.averages else 1))
+                total = total + values if n else values
+            if group.size > 1 and not group.averages:
+                group.sum_(p.grad for p in model.parameters() if p.grad is not None)
         return total if whole else group.sum(total), w
 
     def slopes(self, losses: Tensor, tasks: Sequence[str]) -> Tensor:
@@ -166,3 +174,13 @@ class Weighting:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state that `state_dict` returned."""
+
+
+@contextmanager
+def adding_up(model: nn.Module, group: Group) -> Iterator[None]:
+    """Add what comes into `.grad` meanwhile to what was there before, and let processes sum up the new part only."""
+    before = [(p, p.grad) for p in model.parameters() if p.grad is not None] if group.size > 1 else []
+    for parameter, _ in before:
+        parameter.grad = None
+    yield
+    add_gradients([parameter for parameter, _ in before], [gradient for _, gradient in before])

@@ -1,6 +1,8 @@
 """What every method asks of the losses and gradients that it is given, and small tools for numbers on a device."""
 
+import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +10,10 @@ from torch import Tensor
 
 class WeightingError(RuntimeError):
     """The losses cannot become an update; the message names the task or the method and says what to change."""
+
+
+class WeightingWarning(UserWarning):
+    """A method will not do what it is meant to do with such losses; the message says why and what to change."""
 
 
 class NotFiniteError(WeightingError):
@@ -23,9 +29,60 @@ class NotFiniteError(WeightingError):
     def __init__(self, what: str, task: str, value: float) -> None:
         self.what = what
         super().__init__(
-            f"the {what} of the task {task!r} is {value}: lower the learning rate or its weight, "
-            "and look for NaN in its targets"
+            f"the {what} of the task {task!r} is {value}: lower the learning rate or its weight, look for NaN in its "
+            "targets, and for a mean over none (let Task(labelled=...) say which samples have a target)"
         )
+
+
+def check_losses(losses: Mapping[str, Any]) -> None:
+    """See that each loss is one number that a gradient can be taken of.
+
+    Raises:
+        WeightingError: if one is not; the message names its task.
+    """
+    for task, loss in losses.items():
+        is_tensor = isinstance(loss, Tensor)
+        if is_tensor and loss.ndim:
+            raise WeightingError(
+                f"the loss of the task {task!r} has the shape {list(loss.shape)}: expected one number, e.g. its mean()"
+            )
+        if not is_tensor or (torch.is_grad_enabled() and not loss.requires_grad):
+            kind = (
+                "a constant that depends on no trained parameter" if is_tensor else f"the {type(loss).__name__} {loss}"
+            )
+            raise WeightingError(
+                f"the loss of the task {task!r} is {kind}: expected a tensor with a graph. Where a batch has no target "
+                "for the task, leave it out (Task(labelled=...) says so), or return 0 * output.sum()"
+            )
+
+
+class NegativeLosses:
+    """Says once for each task that a method cannot deal with its loss, since it is below 0.
+
+    On a GPU looking means waiting: there it looks at each 64th call only.
+
+    Args:
+        method: its name.
+        why: what the method does with such a loss.
+    """
+
+    def __init__(self, method: str, why: str) -> None:
+        self.method, self.why, self.calls, self.named = method, why, 0, set[str]()
+
+    def look(self, tasks: Sequence[str], losses: Tensor) -> None:
+        """Warn of the tasks whose number in `losses [K]` is below 0."""
+        here = losses.device.type == "cpu" or (losses.device.type == "cuda" and self.calls % 64 == 0)
+        self.calls += 1
+        for task, loss in zip(tasks, losses.tolist() if here else (), strict=here):
+            if loss < 0 and task not in self.named:
+                self.named.add(task)
+                warnings.warn(
+                    f"the loss of the task {task!r} is {loss:.3g}, below 0: {self.method} {self.why}. Add a constant "
+                    "that keeps the loss above 0, or take a method that does not ask how large losses are "
+                    "(StaticWeights, UPGrad, ...)",
+                    WeightingWarning,
+                    stacklevel=2,
+                )
 
 
 def check_finite(what: str, tasks: Sequence[str], values: Sequence[float]) -> None:

@@ -4,6 +4,7 @@ J has the gradients g_i as rows, G = J Jᵀ, u_i = g_i / ‖g_i‖, C_ij = u_i·
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from mtlkit.machine import ALONE, Group
 from mtlkit.weighting.base import Losses, Update, Weighting, as_parts
 from mtlkit.weighting.checks import WeightingError, constants, names
 from mtlkit.weighting.gradients import Array, GradientWeighting
+from mtlkit.weighting.graph import Shared
 from mtlkit.weighting.solvers import RANK, STATIONARY, nonnegative, power_balance, root, shortest
 
 
@@ -172,11 +174,12 @@ class NashMTL(FairGrad):
         self.alphas |= zip(names(tasks, len(G)), w.tolist(), strict=True)
         return w
 
-    def backward(self, losses: Losses, model: Any, group: Group = ALONE) -> Update:
+    def backward(self, losses: Losses, model: Any, group: Group = ALONE, shared: Shared = None) -> Update:
         """Solve if it is time or a task is new, else take the last α."""
         due = self.step % self.every == 0 or not self.alphas.keys() >= set(as_parts(losses).tasks)
         self.step += 1
-        return super().backward(losses, model, group) if due else Weighting.backward(self, losses, model, group)
+        solve = super().backward if due else partial(Weighting.backward, self)
+        return solve(losses, model, group, shared)
 
     def total(self, losses: Tensor, tasks: Sequence[str] = ()) -> Tensor:
         """Return Σ α_i l_i with the last α: what the steps between two solutions minimise."""

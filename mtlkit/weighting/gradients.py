@@ -1,6 +1,6 @@
 """Balancing gradients: how the tasks' gradients are taken, measured, and put back as one update."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlkit.machine import ALONE, Group
-from mtlkit.weighting.base import Losses, Update, Weighting, as_parts
+from mtlkit.weighting.base import Losses, Update, Weighting, adding_up, as_parts
 from mtlkit.weighting.checks import NotFiniteError, WeightingError, check_finite, constants, names
-from mtlkit.weighting.rows import split_rows, task_gradients
+from mtlkit.weighting.graph import Shared, feature_tensors, reached, shared_parameters
+from mtlkit.weighting.rows import add_gradients, split_rows, task_gradients
 
 Array = NDArray[np.float64]
 BLOCK = 16384  # columns of a Jacobian that are turned into float64 at a time
@@ -61,15 +62,16 @@ class GradientWeighting(Weighting):
         """Never: the tasks' gradients are taken one by one."""
         return False
 
-    def backward(self, losses: Losses, model: Any, group: Group = ALONE) -> Update:
-        """Leave the combined gradient in `.grad` of the shared parameters, and the heads' own in theirs.
+    def backward(self, losses: Losses, model: Any, group: Group = ALONE, shared: Shared = None) -> Update:
+        """Add the combined gradient to `.grad` of the shared parameters, and the heads' own to theirs.
 
-        Several processes, or the parts of a batch, add up their Jacobians before they are combined.
+        Several processes, or the parts of a batch, add up their Jacobians before they are combined. A loss that
+        reaches none of the shared parameters has the gradient 0.
 
         Raises:
             WeightingError: if a loss or a gradient is NaN or infinite, or the method cannot be solved.
         """
-        parts, shared = as_parts(losses), list(model.shared_parameters())
+        parts, shared = as_parts(losses), shared_parameters(model, losses, shared)
         if self.at == "features" and len(parts) > 1:
             raise WeightingError(
                 f"{type(self).__name__} takes gradients at the features of the whole batch, whose graph would have to "
@@ -77,22 +79,36 @@ class GradientWeighting(Weighting):
             )
         ids = {id(parameter) for parameter in shared}
         heads = [p for p in model.parameters() if p.requires_grad and id(p) not in ids]
-        if self.at == "parameters":
-            J, _, values = task_gradients(parts, shared, heads)
-            group.sum_([J, values, *(p.grad for p in heads if p.grad is not None)])
-            direction = self._combine_or_name_the_loss(J, parts.tasks, values, ALONE)
-            for parameter, row in zip(shared, split_rows(direction, shared), strict=True):
-                parameter.grad = row
-        else:
-            (part,) = parts
-            features = model.features
-            J, _, values = task_gradients([part], [features], heads)
-            direction = self._combine_or_name_the_loss(J, parts.tasks, values, group)
-            features.backward(split_rows(direction, [features])[0])
-            group.sum_([values, *(p.grad for p in model.parameters() if p.grad is not None)])
+        if not shared and not heads:
+            raise WeightingError("no parameter of the model is trained: set requires_grad of some of them")
+        with adding_up(model, group):
+            if self.at == "parameters":
+                J, used, values = task_gradients(parts, shared, heads)
+                group.sum_([J, values, *(p.grad for p in heads if p.grad is not None)])
+                rows = split_rows(self._combine_or_name_the_loss(J, parts.tasks, values, ALONE), shared)
+                add_gradients(shared, [row if u or group.size > 1 else None for row, u in zip(rows, used, strict=True)])
+            else:
+                (part,) = parts
+                features = feature_tensors(model, type(self).__name__)
+                self._check_ways(part, features, ids)
+                J, _, values = task_gradients([part], features, heads)
+                direction = self._combine_or_name_the_loss(J, parts.tasks, values, group)
+                if features:
+                    torch.autograd.backward(features, split_rows(direction, features))
+                group.sum_([values, *(p.grad for p in model.parameters() if p.grad is not None)])
         return Update(values, self.factors)
 
+    def _check_ways(self, losses: Mapping[str, Tensor], features: Sequence[Tensor], shared: set[int]) -> None:
+        for task, loss in losses.items():
+            if any(id(parameter) in shared for parameter in reached(loss, features)):
+                raise WeightingError(
+                    f"the task {task!r} uses a shared parameter behind the shared features (tied weights?), where "
+                    f"{type(self).__name__} does not see it: take a method at='parameters'"
+                )
+
     def _combine_or_name_the_loss(self, J: Tensor, tasks: Sequence[str], losses: Tensor, group: Group) -> Tensor:
+        if not J.shape[1]:  # nothing shared is trained: there is nothing to combine
+            return J.sum(0)
         try:
             return self.combine(J, tasks, group)
         except NotFiniteError as error:
@@ -101,12 +117,16 @@ class GradientWeighting(Weighting):
             raise
 
 
-def jacobian(losses: Losses, model: Any, group: Group = ALONE) -> Tensor:
-    """Return the gradients of `losses` with respect to the shared parameters, one row a task: `[K, P]`.
+def jacobian(losses: Losses, model: Any, group: Group = ALONE, shared: Shared = None) -> Tensor:
+    """Return the gradients of `losses` with respect to the trained shared parameters, one row a task: `[K, P]`.
 
     A row has the parameters in the order of `shared_parameters()`, the numbers of each as they lie in memory.
+    Arguments as in `Weighting.backward`.
     """
-    return group.sum(task_gradients(as_parts(losses), list(model.shared_parameters()), keep_graph=True).jacobian)
+    parts, chosen = as_parts(losses), shared_parameters(model, losses, shared)
+    if not chosen:
+        return torch.zeros(len(parts.tasks), 0, device=next(model.parameters()).device)
+    return group.sum(task_gradients(parts, chosen, keep_graph=True).jacobian)
 
 
 def fetch_gramian(G: Tensor) -> Array:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from mtlkit.machine import ALONE, Group
 from mtlkit.weighting.base import Losses, Update, Weighting, as_parts
-from mtlkit.weighting.checks import constants, names, values_of
+from mtlkit.weighting.checks import NegativeLosses, constants, names, values_of
+from mtlkit.weighting.graph import Shared, last_shared, shared_parameters
 from mtlkit.weighting.losses import positive
 from mtlkit.weighting.rows import task_gradients
 
@@ -21,6 +22,7 @@ class _OneNumberPerTask(Weighting):
         self.start, self.numbers = start, dict[str, Tensor]()
         self.optimizer = torch.optim.Adam([torch.empty(0)], lr, weight_decay=weight_decay)
         self._kept_for: Tensor | None = None
+        self._negative = NegativeLosses(type(self).__name__, "lets the weight of such a loss grow without end")
 
     def of(self, tasks: Sequence[str], like: Tensor | None = None) -> Tensor:
         """Return the numbers `[K]` of `tasks`, of the type of `like` and where it is; a new task's is `start`."""
@@ -51,6 +53,7 @@ class _OneNumberPerTask(Weighting):
         """Move the numbers of `tasks` down the gradient of the total."""
         if losses is not self._kept_for:  # a batch in parts: its losses were not there yet
             self.slopes(losses, tasks)
+        self._negative.look(tasks, losses)
         self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -145,8 +148,8 @@ class FAMO(_OneNumberPerTask):
     @torch.enable_grad()
     def observe(self, losses: Losses, group: Group = ALONE) -> None:
         """Move ξ by the change of the log losses."""
-        parts = as_parts(losses)
         with torch.no_grad():
+            parts = as_parts(losses)
             after = group.sum(torch.stack([values_of(part) for part in parts]).sum(0))
         tasks = parts.tasks
         before, b = torch.stack([self._before[task] for task in tasks]), self._bounds(tasks, after)
@@ -161,7 +164,8 @@ class GradNorm(Weighting):
 
     Minimises Σ |w_i ‖g_i‖ - mean_j(w_j ‖g_j‖) r_i^α| over w, the mean and r_i taken as constants, where r_i is how much
     slower than the average task i has learned: l_i / l_i(0), divided by its mean. After each update Σ w_i = K.
-    ‖g_i‖ is taken at the last shared layer, so only the heads are gone through K more times.
+    ‖g_i‖ is taken at the last shared layer that the losses reach, so only the heads are gone through K more times.
+    Where nothing shared is trained, all weights stay as they are.
 
     Args:
         alpha: how strongly slow tasks are pulled forward; 0 makes all norms equal.
@@ -176,6 +180,11 @@ class GradNorm(Weighting):
         self.w: dict[str, Tensor] = {}
         self.first: dict[str, Tensor] = {}
         self._rows: list[Tensor] = []  # of the step under way: the tasks' gradients of each part
+        self._shared: Shared = None
+        self._layer: torch.nn.Parameter | None = None
+        self._negative = NegativeLosses(
+            "GradNorm", "measures a task's progress by its loss over its first loss, and lets such a task starve others"
+        )
 
     def total(self, losses: Tensor, tasks: Sequence[str] = ()) -> Tensor:
         """Return Σ w_i l_i."""
@@ -184,31 +193,44 @@ class GradNorm(Weighting):
     def _of(self, numbers: Mapping[str, Tensor], tasks: Sequence[str], like: Tensor) -> Tensor:
         return torch.stack([numbers.get(task, like.new_ones(())) for task in tasks]).to(like)
 
-    def backward(self, losses: Losses, model: Any, group: Group = ALONE) -> Update:
-        """Leave Σ w_i ∇l_i in `.grad`, then move w."""
-        self._rows = []
-        update = super().backward(losses, model, group)
-        norms = group.sum(torch.stack(self._rows).sum(0)).norm(dim=1)
-        self.balance(as_parts(losses).tasks, update.losses, norms)
+    def backward(self, losses: Losses, model: Any, group: Group = ALONE, shared: Shared = None) -> Update:
+        """Add Σ w_i ∇l_i to `.grad`, then move w."""
+        self._rows, self._shared = [], shared
+        update = super().backward(losses, model, group, shared)
+        if self._rows:
+            norms = group.sum(torch.stack(self._rows).sum(0)).norm(dim=1)
+            self.balance(as_parts(losses).tasks, update.losses, norms)
         return update
 
     def before_backward(self, losses: Mapping[str, Tensor], model: Any) -> None:
         """Take the tasks' gradients of the last shared layer."""
-        layer = [p for p in model.shared_parameters() if p.ndim > 1][-1]
-        self._rows.append(task_gradients([losses], [layer], keep_graph=True).jacobian)
+        if self._layer is not None and self._layer.requires_grad:
+            rows, (found,), _ = task_gradients([losses], [self._layer], keep_graph=True)
+        else:
+            found = False
+        if not found:  # the first step, another model, or another part of it is frozen
+            self._layer = last_shared(losses, shared_parameters(model, losses, self._shared))
+            if self._layer is None:
+                return
+            rows = task_gradients([losses], [self._layer], keep_graph=True).jacobian
+        self._rows.append(rows)
 
     def balance(self, tasks: Sequence[str], losses: Tensor, norms: Tensor) -> None:
         """Move w by one step, given the losses `[K]` and ‖g_i‖ `[K]` of the tasks."""
         for task, loss in zip(tasks, losses.double().unbind(), strict=True):
             self.first.setdefault(task, loss)
             self.w.setdefault(task, torch.ones_like(loss))
+        self._negative.look(tasks, losses)
         w, first = (self._of(numbers, tasks, losses.double()) for numbers in (self.w, self.first))
         w, norms = w.requires_grad_(), norms.double()
+        pulls = norms > 0  # a task without a gradient has nothing to balance, and must not starve the others
+        number = pulls.sum().clamp(min=1)
         progress = torch.where(first == 0, 1.0, losses / first)
-        r = progress / progress.mean().clamp(min=1e-12)
-        target = ((w * norms).mean() * r**self.alpha).detach()
+        r = progress / ((progress * pulls).sum() / number).clamp(min=1e-12)
+        target = ((w * norms).sum() / number * r**self.alpha).detach()
         (slope,) = torch.autograd.grad((w * norms - target).abs().sum(), w)
         moved = (w.detach() - self.lr * slope / norms.mean().clamp(min=1e-12)).clamp(min=1e-3)
+        moved = torch.where(norms.isfinite().all(), moved, w.detach())  # not so where float16 has overflowed
         self.w |= zip(tasks, (moved * w.detach().sum() / moved.sum()).unbind(), strict=True)
 
     def state_dict(self) -> dict[str, Any]:

@@ -41,8 +41,8 @@ def task_gradients(
     for n, losses in enumerate(parts):
         values = values + values_of(losses) if n else values_of(losses)
         if n == 0:
-            size = sum(tensor.numel() for tensor in tensors)
-            J = torch.zeros(len(losses), size, dtype=tensors[0].dtype, device=tensors[0].device)
+            size, like = sum(tensor.numel() for tensor in tensors), (*tensors, *also_into)[0]
+            J = torch.zeros(len(losses), size, dtype=like.dtype, device=like.device)
             places = [place.unbind() for place in split_rows(J, tensors)]
         write = torch._foreach_add_ if n else torch._foreach_copy_
         for k, loss in enumerate(losses.values()):
@@ -50,12 +50,18 @@ def task_gradients(
             gradients = torch.autograd.grad(loss, [*tensors, *also_into], retain_graph=retain, allow_unused=True)
             reached = [old or g is not None for old, g in zip(reached, gradients, strict=False)]
             here = [(place[k], g) for place, g in zip(places, gradients, strict=False) if g is not None]
-            write([place for place, _ in here], [g for _, g in here])
-            for tensor, gradient in zip(also_into, gradients[len(tensors) :], strict=True):
-                if gradient is not None:
-                    tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+            if here:
+                write([place for place, _ in here], [g for _, g in here])
+            add_gradients(also_into, gradients[len(tensors) :])
             del gradients, here  # the next pass takes their memory, still in the cache
     return TaskGradients(J, reached, values)
+
+
+def add_gradients(tensors: Iterable[Tensor], gradients: Iterable[Tensor | None]) -> None:
+    """Add to the `.grad` of each tensor what belongs to it, as a backward pass does."""
+    for tensor, gradient in zip(tensors, gradients, strict=True):
+        if gradient is not None:
+            tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
 
 
 def split_rows(rows: Tensor, like: Sequence[Tensor]) -> list[Tensor]:

@@ -12,8 +12,8 @@ from torch.nn.functional import pad
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
+from mtlkit.data.batches import Sample
 from mtlkit.data.errors import DataError
-from mtlkit.data.loader import Sample
 
 
 @dataclass(frozen=True)

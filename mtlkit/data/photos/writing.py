@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torchvision.transforms.v2.functional import to_pil_image
 
-from mtlkit.data.loader import Sample
+from mtlkit.data.batches import Sample
 
 
 def all_samples(dataset: Any) -> list[Sample]:

@@ -17,6 +17,7 @@ from mtlkit.lab.live.controls import Controls, live_knobs
 from mtlkit.lab.live.records import LabRecord, Run, load_runs, save_runs
 from mtlkit.lab.live.steering import SteeredWeighting
 from mtlkit.machine import one_thread
+from mtlkit.model import read_input
 from mtlkit.training import Record, TrainingError, fetch, train
 from mtlkit.weighting import METHODS
 
@@ -187,14 +188,14 @@ class Session(Controls):
     def _score(self) -> Iterator[dict[str, float]]:
         """Score the model as it is now on validation samples, a few between two steps; yield the scores at last."""
         model = copy.deepcopy(self.setup.model).eval()
-        metrics = {task.name: task.metric() for task in self.tasks}
+        metrics = {task.name: task.metric() for task in self.tasks if task.metric is not None}
         number = min(MOST_SCORED, len(self.validation))
         for indices in torch.arange(number).split(CHUNK):
             batch = fetch(self.validation, indices)
-            for name, output in model(batch[model.reads], list(metrics)).items():
+            for name, output in model(read_input(model, batch), list(metrics)).items():
                 metrics[name].update(output, batch)
             yield {}
-        yield {task.score_name: metrics[task.name].compute()[task.score] for task in self.tasks}
+        yield {task.score_name: metrics[task.name].compute()[task.score] for task in self.tasks if task.name in metrics}
 
     def run(self, steps: int, schedule: Mapping[int, Mapping[str, Any]] | None = None) -> None:
         """Train here and now, without a thread, the same on every call with the same seed.

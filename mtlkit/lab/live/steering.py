@@ -10,6 +10,7 @@ from mtlkit.machine import ALONE, Group
 from mtlkit.weighting import Update, Weighting
 from mtlkit.weighting.base import Losses, as_parts
 from mtlkit.weighting.checks import values_of
+from mtlkit.weighting.graph import Shared
 
 
 class SteeredWeighting(Weighting):
@@ -38,12 +39,12 @@ class SteeredWeighting(Weighting):
     def _scaled(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {task: self.used[task] * loss for task, loss in losses.items() if self.used[task] > 0}
 
-    def backward(self, losses: Losses, model: Any, group: Group = ALONE) -> Update:
+    def backward(self, losses: Losses, model: Any, group: Group = ALONE, shared: Shared = None) -> Update:
         """Leave the method's gradient of the scaled losses in `.grad`; none if every weight is 0."""
         (part,) = as_parts(losses)  # a lab's batch is in one part
         self.used = self.wanted()
         if scaled := self._scaled(part):
-            self.method.backward(scaled, model, group)
+            self.method.backward(scaled, model, group, shared)
         return Update(values_of(part), self.factors)
 
     def observe(self, losses: Losses, group: Group = ALONE) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import ipywidgets
 
 from mtlkit import plots
-from mtlkit.data.text import SIZES, mixture
+from mtlkit.data.loader import mixture
+from mtlkit.data.text import SIZES
 from mtlkit.lab.sliders.base import SliderExplorer
 
 
