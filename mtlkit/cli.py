@@ -3,9 +3,12 @@
 import argparse
 import json
 import os
+import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mtlkit import __version__
 from mtlkit.bench import NAMES as BENCHES
@@ -14,6 +17,7 @@ from mtlkit.bench import NAMES as BENCHES
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status: 0, 1 for an error said in words, 2 for wrong usage, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)
+    warnings.showwarning = _note  # type: ignore[assignment]
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # a case of one's own: my_module:CASE
     from mtlkit.data import DataError, DownloadError
@@ -30,6 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _note(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    """Say a warning as what it is for who runs a command: a note."""
+    if issubclass(category, UserWarning):
+        print(f"mtlkit: note: {message}", file=sys.stderr)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("mtlkit", description="Learn multi-task learning by steering it.")
     parser.add_argument("--version", action="version", version=f"mtlkit {__version__}")
@@ -41,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=_positive, help="train for so many seconds (default: the case's own, 60 on scenes)"
     )
     train.add_argument("--epochs", type=_positive, help="train for so many passes over the data")
-    train.add_argument("--steps", type=int, help="train for so many steps")
+    train.add_argument("--steps", type=_whole, help="train for so many steps; of several limits the first one ends it")
     train.add_argument(
         "--weights",
         type=_weights,
@@ -87,13 +97,17 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("name")
     get.add_argument("--folder", type=Path, help="data folder (default: data/, or $MTLKIT_DATA)")
     get.set_defaults(run=_data_get)
+    look = data.add_parser("look", help="say what is in a folder of photographs, and what looks wrong")
+    look.add_argument("folder", type=Path)
+    look.add_argument("--picture", type=Path, help="draw photographs with their boxes into this file")
+    look.set_defaults(run=_command("look"))
     export = data.add_parser("export", help="write scenes to disk in a known layout")
     export.add_argument("folder", type=Path)
     export.add_argument("--layout", choices=("coco", "voc", "imagefolder"), default="coco")
     export.add_argument("--split", choices=("train", "val", "test"), default="train")
-    export.add_argument("--n", type=int, default=100, help="number of scenes")
-    export.add_argument("--size", type=int, default=64)
-    export.add_argument("--seed", type=int, default=0)
+    export.add_argument("--n", type=_whole, default=100, help="number of scenes")
+    export.add_argument("--size", type=_whole, default=64)
+    export.add_argument("--seed", type=_seed, default=0)
     export.add_argument("--scene-class", default="texture")
     export.set_defaults(run=_data_export)
 
@@ -112,9 +126,9 @@ def _parser() -> argparse.ArgumentParser:
         "--case", "--problem", action="append", help="for weighting: any case (default: multimnist and scenes)"
     )
     experiments.add_argument(
-        "--workers", type=int, help="runs side by side (default: one a core, or 1 where seconds are the budget)"
+        "--workers", type=_whole, help="runs side by side (default: one a core, or 1 where seconds are the budget)"
     )
-    experiments.add_argument("--seeds", type=int, help="number of seeds (default: 10, for text 5)")
+    experiments.add_argument("--seeds", type=_whole, help="number of seeds (default: 10, for text 5)")
     experiments.set_defaults(run=_experiments)
 
     doctor = commands.add_parser("doctor", help="say whether everything is here that the course needs")
@@ -140,15 +154,17 @@ def _add_case_options(parser: argparse.ArgumentParser, default: str | None) -> N
     parser.add_argument("--image-class", help="knob of voc and coco: largest or contains:NAME")
     parser.add_argument("--repair", action="store_true", default=None, help="knob of photographs: mend wrong boxes")
     parser.add_argument("--encoder", help="knob of images: conv or resnet18")
-    parser.add_argument("--scenes", type=int, help="knob of scenes: number of training scenes")
-    parser.add_argument("--size", type=int, help="knob of images: side in pixels")
+    parser.add_argument("--scenes", type=_whole, help="knob of scenes: number of training scenes")
+    parser.add_argument("--size", type=_whole, help="knob of images: side in pixels")
 
 
 def _add_setup_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batch-size", type=int, help="samples in a batch (default: the case's own)")
-    parser.add_argument("--seed", type=int, help="of data, initialisation and order")
+    parser.add_argument("--batch-size", type=_whole, help="samples in a batch (default: the case's own)")
+    parser.add_argument("--seed", type=_seed, help="of data, initialisation and order")
     parser.add_argument("--method", help="weighting method, a name in mtlkit.weighting (default: StaticWeights)")
-    parser.add_argument("--accumulate", type=int, default=1, help="go through each batch in so many parts: less memory")
+    parser.add_argument(
+        "--accumulate", type=_whole, default=1, help="go through each batch in so many parts: less memory"
+    )
     parser.add_argument("--recompute", action="store_true", help="activation checkpointing: less memory, slower")
 
 
@@ -158,9 +174,22 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> float:
-    if not 0 < float(text) < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return float(text)
+    try:
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+
+
+def _whole(text: str, least: int = 1) -> int:
+    if not re.fullmatch(r"\d+", text) or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number, {least} or more, got {text!r}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    return _whole(text, least=0)
 
 
 def _knob(text: str) -> tuple[str, str]:

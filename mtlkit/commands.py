@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,11 @@ KNOBS = ("size", "encoder", "scenes", "scene_class", "image_class", "repair")  #
 def train(options: argparse.Namespace) -> int:
     """Train as the options say, as one of the processes that `torchrun` started if it did; return the exit status."""
     options.device = pick_device(options.device)
+    Machine(
+        options.device, options.precision, options.accumulate, options.recompute, options.compile
+    )  # or says why not
+    if options.picture:
+        _drawable(options.picture)
     with joined(options.device, options.timeout) as group:
         setup, before, records, interrupted = _train_together(options, group)
     if group.rank == 0 and not interrupted:  # the others need not wait for the scores
@@ -54,11 +60,13 @@ def _train_together(options: argparse.Namespace, group: Group) -> tuple[Setup, P
     """
     first = group.rank == 0
     file = _writable(options.out) / CHECKPOINT if options.out else None
-    if options.picture:
-        _writable(options.picture.parent)
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) and file and file.exists():
         options.resume = True
     setup = _resumed(options, file, group) if options.resume else _set_up(_case(options, options.case), options, group)
+    if first:
+        options.test_set = setup.case.open("test", setup.seed)  # now: what is wrong with it shows before the training
+        for line in [*getattr(setup.train_set, "mended", ()), *getattr(options.test_set, "mended", ())]:
+            print(f"mtlkit: mended: {line}", file=sys.stderr)
     if options.device.type == "cuda" and hasattr(setup.train_set, "to"):
         setup.train_set.to(options.device)
     before: Checkpoint | None = None
@@ -114,7 +122,7 @@ def _resumed(options: argparse.Namespace, file: Path | None, group: Group) -> Se
 
 def _score(options: argparse.Namespace, setup: Setup, before: Progress | None, records: list[Record]) -> None:
     """Print the scores on the test split, and draw the run if asked to."""
-    test_set = setup.case.open("test", setup.seed)
+    test_set = options.test_set
     scores = training.evaluate(setup.average, setup.tasks, test_set, device=options.device)
     if options.picture:
         from mtlkit import plots
@@ -166,7 +174,7 @@ def _train_and_save(
         disable=True if group.rank else None,
         bar_format="{percentage:3.0f}%|{bar:30}| {n:.0f}/{total:.0f} {unit}{postfix}",
     )
-    machine = Machine(options.device, options.precision, options.accumulate, options.recompute, options.compile, group)
+    machine = replace(_machine(options), group=group)
     running = training.train(*setup.parts, average=setup.average, after=before, machine=machine, **limits)
     records: list[Any] = []
     saved, shown = float("-inf"), time.monotonic()  # saved after the first step too: a full disk shows at once
@@ -205,12 +213,16 @@ def _train_and_save(
     return records, bool(interrupted)
 
 
+def _machine(options: argparse.Namespace) -> Machine:
+    return Machine(options.device, options.precision, options.accumulate, options.recompute, options.compile)
+
+
 def _limits(options: argparse.Namespace, setup: Setup) -> dict[str, Any]:
+    steps = [options.steps] if options.steps else []
     if options.epochs:
-        return {"steps": max(1, round(options.epochs * setup.loader.batches_per_epoch))}
-    if options.steps:
-        return {"steps": options.steps}
-    return {"seconds": options.seconds or setup.case.seconds}
+        steps.append(max(1, round(options.epochs * setup.loader.batches_per_epoch)))
+    seconds = options.seconds or (None if steps else setup.case.seconds)
+    return {name: limit for name, limit in (("steps", min(steps, default=None)), ("seconds", seconds)) if limit}
 
 
 def _writable(folder: Path) -> Path:
@@ -221,6 +233,35 @@ def _writable(folder: Path) -> Path:
             return folder
     except OSError as error:
         raise ValueError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
+
+
+def _drawable(file: Path) -> None:
+    """See that a picture can be written there, now and not after an hour of training."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    kinds = FigureCanvasBase.get_supported_filetypes()
+    if file.suffix.lower().removeprefix(".") not in kinds:
+        raise ValueError(f"cannot draw {file}: its ending must be one of {', '.join(sorted(kinds))}")
+    _writable(file.parent)
+
+
+def look(options: argparse.Namespace) -> int:
+    """Say what is in a folder of photographs, and draw some of them."""
+    from mtlkit import plots
+    from mtlkit.data.photos import look as photos
+
+    if options.picture:
+        _drawable(options.picture)
+    splits = photos.look(options.folder)
+    for split in splits:
+        print("\n".join(split.lines()))
+    if same := photos.same_pictures(splits):
+        print(f"{len(same):,} photographs are in both splits, so scores will flatter: {', '.join(same[:3])}")
+    if options.picture:
+        (train, *_) = splits
+        plots.samples(train.photos, train.shown[:24]).savefig(options.picture, dpi=110)
+        print(f"drew {options.picture}: photographs of {train.name!r}, those with suspicious boxes first")
+    return 0
 
 
 def _report(report: dict[str, Any], as_json: bool) -> None:

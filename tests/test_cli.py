@@ -106,7 +106,7 @@ def test_every_case_trains_resumes_and_is_scored(capsys, tmp_path, case):
     ("arguments", "said"),
     [
         (("train", "--data", "imagenet"), "unknown case 'imagenet'"),
-        (("train", "--data", "voc:/nowhere"), "no folder Annotations"),
+        (("train", "--data", "voc:/nowhere"), "there is no folder /nowhere"),
         (
             ("train", "--case", "text", "--scene-class", "count"),
             "'text' has no knob 'scene_class'; it has samples",

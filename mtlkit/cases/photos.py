@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from mtlkit.cases.case import Case, Knob, Labels
 from mtlkit.cases.seen import see_boxes
 from mtlkit.cases.vision import classify_and_detect, image_labels, vision_model
 from mtlkit.data import CocoFolder, OxfordPets, Photos, VocFolder, augment, data_folder
-from mtlkit.data.photos import train_and_test_split
 from mtlkit.model import SharedEncoderModel
 
 
@@ -19,7 +17,7 @@ def open_pets(split: str, seed: int, *, folder: str, size: int, repair: bool, **
 
 
 def open_folder(
-    reader: Callable[..., Photos],
+    reader: type[VocFolder] | type[CocoFolder],
     split: str,
     *,
     folder: str,
@@ -31,7 +29,7 @@ def open_folder(
     """Return a split of a folder, as its own lists have it."""
     if not folder:
         raise ValueError("say where the photographs are, e.g. --data voc:FOLDER or --knob folder=FOLDER")
-    train, test = train_and_test_split(Path(folder))
+    train, test = reader.pair(folder)
     return reader(folder, train if split == "train" else test, size, label=image_class, repair=repair)
 
 

@@ -12,7 +12,7 @@ from mtlkit.data.errors import DataError
 
 Sample = dict[str, Any]
 Batch = dict[str, Any]  # most values are tensors [B, ...]
-BOXES = ("boxes", "box_labels")
+BOXES = ("boxes", "box_labels", "ignored", "ignored_labels")
 
 
 class AbsentError(KeyError):
@@ -138,8 +138,11 @@ def collate(samples: Sequence[Any]) -> Any:
             if not finite:
                 raise DataError(f"image {i} of the batch has NaN or infinite pixels: mend the source or its transform")
         batch.setdefault("label", torch.full((len(samples),), -1))
-    if "image" in batch or any(key in keys for key in BOXES):
-        batch |= _padded(samples)
+    if "image" in batch or "boxes" in keys:
+        batch |= _padded(samples, "boxes", "box_labels")
+        batch["has_boxes"] = torch.tensor(["boxes" in sample for sample in samples])
+    if "ignored" in keys:
+        batch |= _padded(samples, "ignored", "ignored_labels")
     return batch
 
 
@@ -166,16 +169,15 @@ def _stack(key: str, values: Sequence[Any]) -> Any:
     return torch.stack([mark if value is None else next(found).to(kind) for value in values])
 
 
-def _padded(samples: Sequence[Sample]) -> Batch:
-    found = [sample.get("box_labels", torch.empty(0, dtype=torch.int64)) for sample in samples]
-    most = max(1, *(len(labels) for labels in found))
-    boxes, box_labels = torch.zeros(len(samples), most, 4), torch.full((len(samples), most), -1)
-    for i, labels in enumerate(found):
-        if len(labels):
-            boxes[i, : len(labels)] = samples[i]["boxes"]
-            box_labels[i, : len(labels)] = labels
-    has_boxes = torch.tensor(["boxes" in sample for sample in samples])
-    return {"boxes": boxes, "box_labels": box_labels, "has_boxes": has_boxes}
+def _padded(samples: Sequence[Sample], boxes: str, labels: str) -> Batch:
+    found = [sample.get(labels, torch.empty(0, dtype=torch.int64)) for sample in samples]
+    most = max(1, *(len(own) for own in found))
+    corners, numbers = torch.zeros(len(samples), most, 4), torch.full((len(samples), most), -1)
+    for i, own in enumerate(found):
+        if len(own):
+            corners[i, : len(own)] = samples[i][boxes]
+            numbers[i, : len(own)] = own
+    return {boxes: corners, labels: numbers}
 
 
 def check_sample(sample: Sample, index: int, dataset: Any) -> None:

@@ -206,7 +206,10 @@ def _sample(dataset: Any, index: int, transform: Callable[[Sample], Sample] | No
         else:
             sample = {name: values[0] for name, values in dataset.batch(torch.tensor([index])).items()}
         check_sample(sample, index, dataset)
-        return transform(sample) if transform else sample
+        if transform is None:
+            return sample
+        after = getattr(dataset, "after_transform", None)  # what follows from what the transform has left
+        return after(transform(sample)) if after else transform(sample)
 
 
 def _mix(*numbers: int) -> int:

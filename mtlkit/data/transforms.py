@@ -27,7 +27,7 @@ def augment(size: int, *, scale: tuple[float, float] = (0.5, 1.0), flip: bool = 
     move, clean = v2.Compose(steps), v2.SanitizeBoundingBoxes(min_size=4, labels_getter=lambda s: s["box_labels"])
 
     def transform(sample: Sample) -> Sample:
-        moved = move(sample)
+        moved = move({name: value for name, value in sample.items() if not name.startswith("ignored")})
         return clean(moved) if "boxes" in moved else moved
 
     return transform

@@ -80,7 +80,7 @@ def draw_sample(axes: Axes, seen: SeenImage) -> None:
     """Draw an image as it is labelled."""
     _draw_image(axes, seen.image)
     for box in seen.boxes:
-        _draw_box(axes, box, box.name, ORANGE, "-")
+        _draw_box(axes, box, box.name if len(seen.boxes) <= MOST_LABELS else "", ORANGE, "-")
     axes.set_title(", ".join(seen.truth.values()) or "no class", fontsize=8)
 
 

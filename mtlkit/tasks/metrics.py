@@ -86,46 +86,54 @@ def find_objects(
 
 
 class AveragePrecision:
-    """COCO average precision: `ap` over IoU 0.50:0.95, and `ap50`, at most 100 detections an image."""
+    """COCO average precision: `ap` over IoU 0.50:0.95, and `ap50`, at most 100 detections an image.
+
+    Where an image has more objects than that, as many detections as it has objects. Finding what lies in an ignored
+    box (`batch["ignored"]`: a crowd, too difficult) counts neither for nor against.
+    """
 
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = classes
         self.truth: list[dict] = []
         self.found: list[list[float]] = []
         self.images: list[int] = []
-        self.seen = 0
+        self.seen, self.most = 0, MAX_DETECTIONS
 
     def update(self, output: Detections, batch: Batch) -> None:
         """Add a batch of dense predictions."""
-        self.add(find_objects(output), batch)
+        self.most = max(self.most, int((batch["box_labels"] >= 0).sum(1).max()))
+        self.add(find_objects(output, most=self.most), batch)
 
     def add(self, found: Sequence[dict[str, Tensor]], batch: Batch) -> None:
         """Add the objects found in a batch, in the form of `find_objects`; images with missing boxes are left out."""
         size = batch["image"].shape[-2:]
-        for objects, boxes, labels, labelled in zip(
-            found, batch["boxes"].cpu(), batch["box_labels"].cpu(), batch["has_boxes"], strict=True
-        ):
+        none = torch.empty(len(found), 0)
+        for k, objects in enumerate(found):
             self.seen += 1
-            if not labelled:
+            if not batch["has_boxes"][k]:
                 continue
             self.images.append(self.seen)
-            for box, label in zip(boxes.tolist(), labels.tolist(), strict=True):
-                if label >= 0:
-                    x, y, width, height = box[0], box[1], box[2] - box[0], box[3] - box[1]
-                    self.truth.append(
-                        {
-                            "id": len(self.truth) + 1,  # the evaluator takes 0 for "no match"
-                            "image_id": self.seen,
-                            "category_id": label,
-                            "bbox": [x, y, width, height],
-                            "area": width * height,
-                            "iscrowd": 0,
-                        }
-                    )
+            self._add_truth(batch["boxes"][k], batch["box_labels"][k])
+            self._add_truth(batch.get("ignored", none)[k], batch.get("ignored_labels", none)[k], crowd=1)
             corners = objects["boxes"].cpu().clamp(min=torch.zeros(4), max=torch.tensor([size[1], size[0]] * 2))
             xywh = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1)
             rows = torch.cat([xywh, objects["scores"].cpu()[:, None], objects["labels"].cpu()[:, None]], 1)
             self.found.extend([self.seen, *row] for row in rows.tolist())
+
+    def _add_truth(self, boxes: Tensor, labels: Tensor, crowd: int = 0) -> None:
+        for box, label in zip(boxes.tolist(), labels.tolist(), strict=True):
+            if label >= 0:
+                x, y, width, height = box[0], box[1], box[2] - box[0], box[3] - box[1]
+                self.truth.append(
+                    {
+                        "id": len(self.truth) + 1,  # the evaluator takes 0 for "no match"
+                        "image_id": self.seen,
+                        "category_id": label,
+                        "bbox": [x, y, width, height],
+                        "area": width * height,
+                        "iscrowd": crowd,
+                    }
+                )
 
     def ground_truth(self) -> dict:
         """Return the true boxes as a COCO data set."""
@@ -144,7 +152,7 @@ class AveragePrecision:
 
     def compute(self) -> dict[str, float]:
         """Return `{"ap": ..., "ap50": ...}` in 0..1; NaN if there was no true box."""
-        if not self.truth:
+        if all(row["iscrowd"] for row in self.truth):
             return {"ap": float("nan"), "ap50": float("nan")}
         if not self.found:
             return {"ap": 0.0, "ap50": 0.0}
@@ -153,6 +161,7 @@ class AveragePrecision:
         with contextlib.redirect_stdout(io.StringIO()):
             truth = COCO(self.ground_truth())
             evaluator = COCOeval_faster(truth, truth.loadRes(self.detections()), "bbox")
+            evaluator.params.maxDets = [1, 10, self.most]
             evaluator.run()
         return {"ap": float(evaluator.stats[0]), "ap50": float(evaluator.stats[1])}
 

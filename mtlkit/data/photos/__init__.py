@@ -2,9 +2,10 @@
 
 from mtlkit.data.photos.coco import CocoFolder
 from mtlkit.data.photos.export import export
+from mtlkit.data.photos.faults import DataWarning
+from mtlkit.data.photos.images import read_image
 from mtlkit.data.photos.pets import OxfordPets
-from mtlkit.data.photos.photos import Photo, Photos, read_image
-from mtlkit.data.photos.splits import train_and_test_split
+from mtlkit.data.photos.photos import Photo, Photos
 from mtlkit.data.photos.voc import VocFolder
 
-__all__ = ["CocoFolder", "OxfordPets", "Photo", "Photos", "VocFolder", "export", "read_image", "train_and_test_split"]
+__all__ = ["CocoFolder", "DataWarning", "OxfordPets", "Photo", "Photos", "VocFolder", "export", "read_image"]

@@ -6,7 +6,9 @@ from pathlib import Path
 from torchvision.datasets import OxfordIIITPet
 
 from mtlkit.data.errors import DataError
-from mtlkit.data.photos.photos import Photo, Photos, fifth
+from mtlkit.data.photos.faults import Faults
+from mtlkit.data.photos.photos import Photo, Photos
+from mtlkit.data.photos.splits import fifth
 from mtlkit.data.photos.voc import read_voc
 
 
@@ -34,11 +36,11 @@ class OxfordPets(Photos):
                 "oxford-iiit-pet/"
             ) from error
         folder = Path(root) / "oxford-iiit-pet"
-        boxes, photos = folder / "annotations" / "xmls", []
+        boxes, photos, faults = folder / "annotations" / "xmls", [], Faults(folder, repair)
         for path, label in _listed(folder, "test" if split == "test" else "trainval"):
             if split == "trainval" or split == "test" or (fifth(path.name) == 0) == (split == "val"):
                 xml = boxes / f"{path.stem}.xml"
-                photo = read_voc(xml, path) if xml.exists() else Photo(path, str(path))
+                photo = read_voc(xml, path, faults) if xml.exists() else Photo(path, str(path))
                 photos.append(replace(photo, label=listed.classes[label]))
         super().__init__(
             photos,
@@ -47,6 +49,7 @@ class OxfordPets(Photos):
             box_classes=("cat", "dog"),
             label_origin="annotated: breed",
             repair=repair,
+            faults=faults,
         )
 
 

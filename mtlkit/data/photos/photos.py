@@ -1,45 +1,129 @@
-"""Photographs with boxes, whatever format they came in: read, checked, fitted into squares."""
+"""Photographs with boxes, whatever format they came in: looked at, mended, fitted into squares."""
 
-import zlib
-from collections.abc import Iterable, Sequence
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.nn.functional import pad
 from torchvision import tv_tensors
-from torchvision.transforms.v2 import functional as F
+from tqdm import tqdm
 
 from mtlkit.data.batches import Sample
 from mtlkit.data.errors import DataError
+from mtlkit.data.photos.faults import Faults
+from mtlkit.data.photos.images import Measured, fit, measure, read_image
+
+Box = tuple[float, float, float, float]
+CACHE = 2 * 2**30  # bytes
+ROUNDING = 1.0  # pixels by which a box may reach over the edge: tools round
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One photograph as its annotation describes it; `None` where a target is absent."""
+    """One photograph as its annotation describes it; `None` where a target is absent.
+
+    Attributes:
+        path: the image file.
+        source: the file to mend if something is wrong.
+        boxes: xyxy in pixels of the image as it is seen, or as stored where `size` says so.
+        names: the class of each box.
+        label: class of the whole image.
+        ignored: whether each box is a crowd or too difficult: it is not trained on, and finding it is no mistake.
+        objects: what messages call each box.
+        size: width and height of the image that was annotated, if the annotation says it.
+        as_stored: whether the boxes are those of the image as stored, its EXIF orientation left alone.
+    """
 
     path: Path
-    source: str  # the file to mend if something is wrong
-    boxes: tuple[tuple[float, float, float, float], ...] | None = None  # xyxy, pixels of the file
-    names: tuple[str, ...] = ()  # one a box
-    label: str | None = None  # class of the whole image
+    source: str
+    boxes: tuple[Box, ...] | None = None
+    names: tuple[str, ...] = ()
+    label: str | None = None
+    ignored: tuple[bool, ...] = ()
+    objects: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
+    as_stored: bool = False
+
+    def rows(self) -> list[tuple[Box, str, bool, str]]:
+        """Return box, class, whether it is ignored, and what it is called, for each object."""
+        boxes = self.boxes or ()
+        ignored = self.ignored or (False,) * len(boxes)
+        objects = self.objects or tuple(f"object {k + 1}" for k in range(len(boxes)))
+        return list(zip(boxes, self.names, ignored, objects, strict=True))
+
+    def with_rows(self, rows: Sequence[tuple[Box, str, bool, str]]) -> "Photo":
+        """Return the photograph with these objects."""
+        boxes, names, ignored, objects = zip(*rows, strict=True) if rows else ((), (), (), ())
+        return replace(self, boxes=tuple(boxes), names=tuple(names), ignored=tuple(ignored), objects=tuple(objects))
+
+    def renamed(self, spell: Callable[[str], str]) -> "Photo":
+        """Return the photograph with its classes spelled otherwise."""
+        return replace(self, names=tuple(map(spell, self.names)))
+
+
+class ImageClass:
+    """How the class of a whole image follows from its boxes.
+
+    Args:
+        rule: "largest" (the class of the largest box) or "contains:NAME" (whether there is a box of that class).
+        box_classes: names of the box classes.
+
+    Raises:
+        ValueError: if the rule is unknown.
+    """
+
+    def __init__(self, rule: str, box_classes: Sequence[str]) -> None:
+        self.name = rule.removeprefix("contains:")
+        if rule == "largest":
+            self.classes, self.origin, self.wanted = tuple(box_classes), "derived: class of the largest box", -1
+            return
+        if self.name == rule or self.name not in box_classes:
+            choices = ", ".join(f"contains:{box_class}" for box_class in box_classes)
+            raise ValueError(f"unknown rule for the image-level class {rule!r}: expected largest, {choices}")
+        self.classes = (f"no {self.name}", self.name)
+        self.origin = f"derived: whether a {self.name} has a box"
+        self.wanted = list(box_classes).index(self.name)
+
+    def of(self, boxes: Tensor, labels: Tensor) -> int | None:
+        """Return the number of the class for `boxes [N, 4]` with `labels [N]`; `None` if nothing says it."""
+        if self.wanted >= 0:
+            return int((labels == self.wanted).any())
+        if not len(boxes):
+            return None
+        return int(labels[(boxes[:, 2:] - boxes[:, :2]).prod(1).argmax()])
 
 
 class Photos(torch.utils.data.Dataset):
-    """Photographs fitted into squares of `size` pixels, decoded once and then kept in memory.
+    """Photographs fitted into squares of `size` pixels.
 
-    The longer side is scaled to `size` and the rest filled with grey, boxes with it. Samples are as in
-    `DigitScenes`.
+    Every file is looked at when the data set is made, and what was decoded then is kept in memory, up to a bound. The
+    longer side is scaled to `size` and the rest filled with grey, boxes with it. Samples are as in `DigitScenes`;
+    ignored boxes stand apart, in "ignored" and "ignored_labels".
 
-    Attributes:
+    Args:
+        photos: what the annotations say.
+        size: side of the square in pixels.
         classes: names of the image-level classes.
         box_classes: names of the box classes.
         label_origin: where the image-level label comes from; says "derived" if it follows from the boxes.
+        repair: mend boxes that are wrong and leave out images that cannot be read, instead of raising.
+        derive: how an image's class follows from its boxes, if it does: from those that are left after mending, and
+            after the crop of a transform.
+        faults: what was found while the annotations were read.
+        cache: bytes of decoded images that are kept in memory.
+
+    Attributes:
+        mended: what was mended, a sentence each.
+        notes: what is no fault, but should be known.
 
     Raises:
-        DataError: if an annotation or an image is wrong; the message names the file and the mend.
+        DataError: if annotations or images are wrong; the message lists them all, with file, object and mend.
     """
 
     def __init__(
@@ -51,128 +135,214 @@ class Photos(torch.utils.data.Dataset):
         box_classes: Sequence[str],
         label_origin: str,
         repair: bool = False,
+        derive: ImageClass | None = None,
+        faults: Faults | None = None,
+        cache: int = CACHE,
     ) -> None:
-        self.photos = [_checked(photo, box_classes, repair) for photo in photos]
+        photos = list(photos)
+        self.faults = faults or Faults(photos[0].path.parent if photos else "this data set", repair)
         self.size, self.classes, self.box_classes = size, tuple(classes), tuple(box_classes)
-        self.label_origin, self.repair = label_origin, repair
-        for photo in self.photos:
-            if photo.label is not None and photo.label not in self.classes:
-                raise DataError(f"{photo.source}: class {photo.label!r} is not one of {', '.join(self.classes)}")
+        self.label_origin, self.repair, self.derive, self.cache = label_origin, repair, derive, cache
         self._samples: dict[int, Sample] = {}
+        self._kept = 0
+        self.photos = [photo for photo in map(self._checked_names, photos) if photo is not None]
+        self._look_at_all()
+        self.faults.raise_all()
+        if not self.photos:
+            raise DataError(f"{self.faults.root}: no photograph is left")
+        if not any(photo.boxes or photo.label is not None for photo in self.photos):
+            raise DataError(f"{self.faults.root}: no photograph has an object or a class, so there is nothing to learn")
+        self.mended, self.notes = self.faults.mended, self.faults.notes
 
     def __len__(self) -> int:
         return len(self.photos)
 
     def __getitem__(self, index: int) -> Sample:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"photograph {index} of {len(self)}")
+        index %= len(self)
         if index not in self._samples:
-            self._samples[index] = self._read(self.photos[index])
-        sample = dict(self._samples[index])
+            self._keep(index, self._read(self.photos[index]))
+        sample = dict(self._samples.get(index) or self._read(self.photos[index]))
         sample["image"] = tv_tensors.wrap(sample["image"] / 255, like=sample["image"])
         return sample
 
+    def after_transform(self, sample: Sample) -> Sample:
+        """Return a sample that a transform has changed, with the class that follows from the boxes it has now."""
+        if self.derive is None or "boxes" not in sample:
+            return sample
+        label = self.derive.of(sample["boxes"], sample["box_labels"])
+        rest = {name: value for name, value in sample.items() if name != "label"}
+        return rest if label is None else rest | {"label": torch.tensor(label)}
+
+    def _keep(self, index: int, sample: Sample) -> None:
+        taken = sample["image"].nbytes
+        if self._kept + taken <= self.cache:
+            self._samples[index] = sample
+            self._kept += taken
+
+    # looking at everything
+
+    def _checked_names(self, photo: Photo) -> Photo | None:
+        if photo.label is not None and photo.label not in self.classes:
+            self.faults.add(
+                f"{photo.source}: class {photo.label!r} is not one of {', '.join(self.classes)}", "leave the image out"
+            )
+            return None
+        rows = []
+        for row in photo.rows():
+            if row[1] in self.box_classes:
+                rows.append(row)
+            else:
+                self.faults.add(
+                    f"{photo.source}: {row[3]} is a {row[1]!r}, which is not one of {', '.join(self.box_classes)}",
+                    "leave it out",
+                )
+        return photo if photo.boxes is None else photo.with_rows(rows)
+
+    def _look_at_all(self) -> None:
+        """Decode every image once, in the order of the list; boxes are held against what it turns out to be."""
+
+        def look(photo: Photo) -> tuple[Measured, tuple[Tensor, float]] | DataError:
+            try:
+                measured = measure(photo.path)
+                return measured, self._image(photo.path, _says_as_stored(photo, measured))
+            except DataError as error:
+                return error
+
+        kept: list[Photo] = []
+        with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
+            seen = tqdm(
+                pool.map(look, self.photos),
+                "looking at photographs",
+                len(self.photos),
+                delay=2,
+                disable=None,
+                leave=False,
+            )
+            for photo, found in zip(self.photos, seen, strict=True):
+                if isinstance(found, DataError):
+                    self.faults.add(str(found), "leave the image out")
+                    continue
+                measured, image = found
+                if (checked := _checked_boxes(photo, measured, self.faults)) is not None:
+                    self._keep(len(kept), self._with_targets(image, checked))
+                    kept.append(checked)
+        self.photos = kept
+        self._say_what_is_odd()
+
+    def _say_what_is_odd(self) -> None:
+        twice, most = [], 0.0
+        for photo in self.photos:
+            seen = set()
+            for box, name, _, called in photo.rows():
+                if (box, name) in seen:
+                    twice.append(f"{called} of {photo.path.name}")
+                seen.add((box, name))
+                most = max(most, *box)
+        if twice:
+            self.faults.note(f"{len(twice)} objects are marked twice, in one place, e.g. {twice[0]}")
+        if 0 < most <= 1:
+            self.faults.found.append(
+                f"{self.faults.root}: all boxes lie within one pixel: they seem to be shares of the image's width and "
+                "height; write them in pixels"
+            )
+
+    def _image(self, path: Path, as_stored: bool) -> tuple[Tensor, float]:
+        return fit(read_image(path, as_stored), self.size)
+
     def _read(self, photo: Photo) -> Sample:
-        image = read_image(photo.path)
-        height, width = image.shape[-2:]
-        scale = self.size / max(height, width)
-        image = F.resize(image, [max(1, round(height * scale)), max(1, round(width * scale))], antialias=True)
-        image = pad(image, (0, self.size - image.shape[-1], 0, self.size - image.shape[-2]), value=127)
+        return self._with_targets(self._image(photo.path, photo.as_stored), photo)
+
+    def _with_targets(self, fitted: tuple[Tensor, float], photo: Photo) -> Sample:
+        image, scale = fitted
         sample: Sample = {"image": tv_tensors.Image(image)}
         if photo.label is not None:
             sample["label"] = torch.tensor(self.classes.index(photo.label))
-        if photo.boxes is not None:
-            boxes, names = _inside(photo, width, height, self.repair)
-            sample["boxes"] = tv_tensors.BoundingBoxes(
-                torch.tensor(boxes).reshape(-1, 4) * scale, format="XYXY", canvas_size=(self.size, self.size)
-            )
-            sample["box_labels"] = torch.tensor([self.box_classes.index(n) for n in names], dtype=torch.int64)
-        return sample
+        if photo.boxes is None:
+            return sample
+        for here, boxes, labels in ((False, "boxes", "box_labels"), (True, "ignored", "ignored_labels")):
+            rows = [row for row in photo.rows() if row[2] == here]
+            if rows or not here:
+                corners = torch.tensor([row[0] for row in rows], dtype=torch.float32).reshape(-1, 4) * scale
+                canvas = (self.size, self.size)
+                sample[boxes] = tv_tensors.BoundingBoxes(corners, format="XYXY", canvas_size=canvas)
+                sample[labels] = torch.tensor([self.box_classes.index(row[1]) for row in rows], dtype=torch.int64)
+        return self.after_transform(sample)
 
 
-def read_image(path: Path) -> Tensor:
-    """Read any image file that Pillow knows, whatever its ending says, as `uint8 [3, H, W]`.
-
-    Raises:
-        DataError: if the file is absent, cut off or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            return F.pil_to_tensor(image.convert("RGB"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: the annotations name this image, but it is not there") from error
-    except (OSError, SyntaxError) as error:
-        raise DataError(
-            f"{path}: cannot be read as an image ({error}); replace it or remove it from the list"
-        ) from error
+def _says_as_stored(photo: Photo, measured: Measured) -> bool:
+    """Whether the annotation was made on the image as stored: its size is that one, and not the one that is seen."""
+    return photo.as_stored or bool(
+        photo.size and measured.turned and photo.size == measured.size and photo.size != measured.seen
+    )
 
 
-def _checked(photo: Photo, box_classes: Sequence[str], repair: bool) -> Photo:
-    for k, (box, name) in enumerate(zip(photo.boxes or (), photo.names, strict=True), 1):
-        if name not in box_classes:
-            raise DataError(f"{photo.source}: object {k} is a {name!r}, which is not one of {', '.join(box_classes)}")
-        if not (box[0] < box[2] and box[1] < box[3]) and not repair:
-            raise DataError(
-                f"{photo.source}: the box of object {k} ({name}), {_text(box)}, has no area; correct it or pass "
-                "repair=True (--repair) to leave it out"
-            )
-    if not repair or photo.boxes is None:
-        return photo
-    good = [k for k, box in enumerate(photo.boxes) if box[0] < box[2] and box[1] < box[3]]
-    return replace(photo, boxes=tuple(photo.boxes[k] for k in good), names=tuple(photo.names[k] for k in good))
-
-
-def _inside(photo: Photo, width: int, height: int, repair: bool) -> tuple[list[tuple[float, ...]], list[str]]:
-    boxes: list[tuple[float, ...]] = []
-    names: list[str] = []
-    for k, (box, name) in enumerate(zip(photo.boxes or (), photo.names, strict=True), 1):
-        x0, y0, x1, y1 = max(box[0], 0.0), max(box[1], 0.0), min(box[2], width), min(box[3], height)
-        if (x0, y0, x1, y1) != box and not repair:
-            raise DataError(
-                f"{photo.source}: the box of object {k} ({name}), {_text(box)}, reaches outside the image of "
-                f"{width}x{height} pixels; correct it or pass repair=True (--repair) to cut it at the border"
-            )
-        if x0 < x1 and y0 < y1:
-            boxes.append((x0, y0, x1, y1))
-            names.append(name)
-    return boxes, names
+def _checked_boxes(photo: Photo, measured: Measured, faults: Faults) -> Photo | None:
+    """Return the photograph with boxes that lie within its image; `None` if they cannot be brought there."""
+    as_stored = _says_as_stored(photo, measured)
+    width, height = measured.size if as_stored else measured.seen
+    factor_x = factor_y = 1.0
+    if photo.size and photo.boxes and any(abs(a - b) > 1 for a, b in zip(photo.size, (width, height), strict=True)):
+        factor_x, factor_y = width / photo.size[0], height / photo.size[1]
+        what = (
+            f"{photo.source}: says that {photo.path.name} has {photo.size[0]}x{photo.size[1]} pixels, but it has "
+            f"{width}x{height}"
+        )
+        if not math.isclose(factor_x, factor_y, rel_tol=0.02):
+            faults.add(f"{what}, of another shape", "leave the image out")
+            return None
+        faults.add(f"{what}: it was scaled after it had been annotated", "scale its boxes, too")
+    rows = []
+    for box, name, ignored, called in photo.rows():
+        x0, y0, x1, y1 = box[0] * factor_x, box[1] * factor_y, box[2] * factor_x, box[3] * factor_y
+        what = f"{photo.source}: the box of {called} ({name}), {_text(box)},"
+        if x0 > x1 or y0 > y1:
+            faults.add(f"{what} has its corners in the wrong order", "exchange them")
+            x0, x1, y0, y1 = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
+        cut = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
+        if not (cut[0] < cut[2] and cut[1] < cut[3]):
+            where = "has no area" if x0 >= x1 or y0 >= y1 else f"lies outside the image of {width}x{height} pixels"
+            faults.add(f"{what} {where}", "leave it out")
+            continue
+        if max(abs(a - b) for a, b in zip(cut, (x0, y0, x1, y1), strict=True)) > ROUNDING:
+            faults.add(f"{what} reaches outside the image of {width}x{height} pixels", "cut it at the border")
+        rows.append((cut, name, ignored, called))
+    return replace(photo if photo.boxes is None else photo.with_rows(rows), as_stored=as_stored)
 
 
 def _text(box: Sequence[float]) -> str:
     return "(" + ", ".join(f"{value:g}" for value in box) + ")"
 
 
-def existing(root: Path, *folders: str) -> Path:
-    """Return the folder, if it has these folders in it; else raise a `DataError`."""
-    for folder in folders:
-        if not (root / folder).is_dir():
-            raise DataError(f"{root} has no folder {folder}/: expected the layout that its reader describes")
-    return root
+def merge_names(counts: Counter[str], faults: Faults) -> Callable[[str], str]:
+    """Return what gives each class name its spelling: without blanks at the ends; with `repair` the commonest one.
+
+    Args:
+        counts: how often each spelling stands in the annotations.
+        faults: takes note of spellings that differ in case or blanks only.
+    """
+    alike: dict[str, list[str]] = {}
+    for name in counts:
+        alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
+    spelled = {}
+    for names in alike.values():
+        common = max(names, key=lambda name: (counts[name], name)).strip()
+        for name in names:
+            spelled[name] = common if faults.repair else name.strip()
+        if len(names) > 1:
+            said = ", ".join(map(repr, sorted(names)))
+            what = f"the classes {said} differ in case or blanks only"
+            kept = len({spelled[name] for name in names})
+            faults.note(f"{what}: taken as " + ("one" if kept == 1 else f"{kept} classes (--repair makes them one)"))
+    return lambda name: spelled.get(name, name.strip())
 
 
-def fifth(name: str) -> int:
-    """Return a number from 0 to 4 that a name always gets, to split by."""
-    return zlib.crc32(name.encode()) % 5  # unlike hash(), the same in every process
-
-
-def with_labels(
-    photos: list[Photo], rule: str, box_classes: Sequence[str], scene_classes: Sequence[str]
-) -> tuple[list[Photo], Sequence[str], str]:
-    """Return the photographs with an image-level class each, the classes, and where the class comes from."""
+def image_classes(
+    photos: Sequence[Photo], rule: str, box_classes: Sequence[str], scene_classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return what `Photos` is told of the image-level classes: annotated ones, or derived by a rule."""
     if scene_classes:
-        return photos, scene_classes, "annotated"
-    if rule == "largest":
-        labels = [max(zip(map(_area, p.boxes), p.names, strict=True))[1] if p.boxes else None for p in photos]
-        return _relabel(photos, labels), box_classes, "derived: class of the largest box"
-    name = rule.removeprefix("contains:")
-    if name == rule or name not in box_classes:
-        choices = ", ".join(f"contains:{box_class}" for box_class in box_classes)
-        raise ValueError(f"unknown rule for the image-level class {rule!r}: expected largest, {choices}")
-    labels = [None if p.boxes is None else name if name in p.names else f"no {name}" for p in photos]
-    return _relabel(photos, labels), (f"no {name}", name), f"derived: whether a {name} has a box"
-
-
-def _relabel(photos: list[Photo], labels: Sequence[str | None]) -> list[Photo]:
-    return [replace(photo, label=label) for photo, label in zip(photos, labels, strict=True)]
-
-
-def _area(box: Sequence[float]) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
+        return {"classes": tuple(scene_classes), "label_origin": "annotated"}
+    derive = ImageClass(rule, box_classes)
+    return {"classes": derive.classes, "label_origin": derive.origin, "derive": derive}

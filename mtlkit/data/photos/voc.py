@@ -1,28 +1,39 @@
 """The Pascal VOC layout, read and written."""
 
-from pathlib import Path
+import math
+import re
+from collections import Counter
+from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
 from mtlkit.data.errors import DataError
-from mtlkit.data.photos.photos import Photo, Photos, existing, fifth, with_labels
+from mtlkit.data.photos.faults import Faults
+from mtlkit.data.photos.files import Folder, read_text, read_xml
+from mtlkit.data.photos.photos import Box, Photo, Photos, image_classes, merge_names
+from mtlkit.data.photos.splits import PARTS, hashed, pick_pair, role, role_of
 from mtlkit.data.photos.writing import all_samples, true_boxes, write_image
+
+SIDES = ("xmin", "ymin", "xmax", "ymax")
+IMAGES = ("JPEGImages", "images", "Images", "imgs", "jpegimages")
 
 
 class VocFolder(Photos):
-    """Any folder in the Pascal VOC layout: `JPEGImages/`, `Annotations/*.xml`, `ImageSets/Main/<split>.txt`.
+    """Any folder with Pascal VOC annotations, one XML file an image.
 
-    VOC counts pixels from 1 and includes the last one; boxes come out as xyxy from 0 with an open end. Without
-    `ImageSets`, "train" is four fifths of all annotations by a hash of the name and "test" the rest.
+    As VOC has it: `JPEGImages/`, `Annotations/*.xml`, `ImageSets/Main/<split>.txt`; as labelImg leaves it, images and
+    XML side by side; as Roboflow does, in `train/`, `valid/`, `test/`. VOC counts pixels from 1 and includes the last
+    one; boxes come out as xyxy from 0 with an open end. Objects marked as difficult are ignored.
 
     Args:
         root: the folder.
-        split: a list in `ImageSets/Main`.
+        split: a list in `ImageSets/Main`, or a folder. Where there is one list only, or none, "train part" and
+            "test part" are made of all images by a hash of the name, about a fifth for testing; "train" and "test"
+            mean the same, where nothing else has that name.
         size: side of the square in pixels.
         label: how the image-level class is derived where the annotation has none: "largest" (class of the largest
-            box) or "contains:NAME" (whether a box of that class is there; a random crop may cut that object off
-            and so make the class wrong).
-        repair: cut or leave out boxes that are wrong instead of raising.
+            box) or "contains:NAME" (whether a box of that class is there).
+        repair: mend what is wrong, or leave it out, and say so in `mended`, instead of raising.
         missing_ok: an image without annotation file has no box target, instead of raising.
     """
 
@@ -36,65 +47,237 @@ class VocFolder(Photos):
         repair: bool = False,
         missing_ok: bool = False,
     ) -> None:
-        root = existing(Path(root), "Annotations", "JPEGImages")
-        everything = {xml.stem: read_voc(xml, None) for xml in sorted((root / "Annotations").glob("*.xml"))}
-        if not everything:
-            raise DataError(f"{root / 'Annotations'} has no .xml file: expected one an image, in the Pascal VOC layout")
+        folder = Folder(root)
+        faults, lists = Faults(folder.root, repair), _Lists(folder)
+        everything = {}
+        for key, xml in lists.annotations.items():
+            try:
+                everything[key] = read_voc(xml, None, faults, folder)
+            except DataError as error:
+                faults.add(str(error), "leave it out")
+        if not everything and len(lists.annotations) > 1:
+            raise DataError(
+                f"{folder.root}: none of its {len(lists.annotations):,} annotations can be read together with an "
+                f"image; the first one: {(faults.found or faults.mended)[0]}"
+            )
+        chosen = lists.names(split, faults)
+        counts = Counter(name for photo in everything.values() for name in photo.names)
+        spell = merge_names(counts, faults)
+        everything = {key: photo.renamed(spell) for key, photo in everything.items()}
+        _say_what_is_named_twice(everything, faults)
+        _say_what_is_not_annotated(folder, lists, everything, faults)
         photos = []
-        for name in _voc_split(root, split, everything):
+        for name in chosen:
             if name in everything:
                 photos.append(everything[name])
+            elif name in lists.annotations:
+                continue  # its fault is said already
             elif missing_ok:
-                photos.append(Photo(_image_named(root, name), name))
+                photos.append(Photo(folder.find_image(name, lists.image_folders), name))
             else:
-                raise DataError(
-                    f"{root / 'Annotations' / name}.xml is missing, though ImageSets/Main/{split}.txt lists it; add "
-                    "it, remove the line, or pass missing_ok=True to train on the image without boxes"
+                faults.add(
+                    f"{lists.base / name}.xml is missing, though the list {split!r} names it; add it, remove the line, "
+                    "pass missing_ok=True to train on the image without boxes",
+                    "leave it out",
                 )
-        box_classes = sorted({name for photo in everything.values() for name in photo.names})
+        numbers = Counter(name for photo in everything.values() for name in photo.names)
+        if once := sorted(name for name in numbers if numbers[name] == 1 and max(numbers.values()) >= 10):
+            faults.note(f"there is one object only of {', '.join(map(repr, once))}: is it spelled as it is meant?")
+        box_classes = sorted(numbers)
         scene_classes = sorted({photo.label for photo in everything.values() if photo.label is not None})
-        photos, classes, origin = with_labels(photos, label, box_classes, scene_classes)
-        super().__init__(photos, size, classes=classes, box_classes=box_classes, label_origin=origin, repair=repair)
+        if not faults.found and not box_classes and not scene_classes:
+            raise DataError(f"{folder.root}: no photograph has an object, so there is nothing to learn")
+        about = image_classes(photos, label, box_classes, scene_classes) if box_classes or scene_classes else {}
+        about = about or {"classes": (), "label_origin": ""}
+        super().__init__(photos, size, box_classes=box_classes, repair=repair, faults=faults, **about)
+
+    @staticmethod
+    def pair(root: str | Path) -> tuple[str, str]:
+        """Return the names of the splits to train and to test on."""
+        return _Lists(Folder(root)).pair()
 
 
-def _image_named(root: Path, name: str) -> Path:
-    return next((root / "JPEGImages").glob(f"{name}.*"), root / "JPEGImages" / f"{name}.jpg")
+class _Lists:
+    """Which annotations there are, by name, and which of them belong to which split."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder, root = folder, folder.root
+        inside = [child for child in sorted(root.iterdir()) if child.is_dir()]
+        own = next((child for child in inside if child.name.lower() == "annotations"), None)
+        self.base = own or root
+        self.annotations = {
+            xml.relative_to(self.base).with_suffix("").as_posix(): xml
+            for xml in folder.having(".xml")
+            if xml.is_relative_to(self.base)
+        }
+        if not self.annotations:
+            deeper = [child for child in inside if (child / "Annotations").is_dir()]
+            hint = f"; did you mean {deeper[0]}?" if deeper else ""
+            raise DataError(f"{self.base} has no .xml file: expected one an image, in the Pascal VOC layout{hint}")
+        main = root / "ImageSets" / "Main"
+        self.lists = {file.stem: file for file in folder.having(".txt") if file.parent == main}
+        self.image_folders = [child for child in inside if child.name in IMAGES]
+
+    def by_folder(self) -> dict[str, list[str]]:
+        """Return folder → annotations, where they lie in folders named after splits."""
+        groups: dict[str, list[str]] = {}
+        for key in self.annotations:
+            parts = PurePosixPath(key).parts
+            if len(parts) > 1 and role(parts[0]):
+                groups.setdefault(parts[0], []).append(key)
+        return groups if sum(map(len, groups.values())) == len(self.annotations) else {}
+
+    def pair(self) -> tuple[str, str]:
+        """Return the names of the splits to train and to test on."""
+        return pick_pair(list(self.lists) or list(self.by_folder())) or ("train part", "test part")
+
+    def names(self, split: str, faults: Faults) -> list[str]:
+        """Return the names of the annotations in a split."""
+        if split in self.lists:
+            self._say_what_is_in_both(faults)
+            return self._listed(split)
+        if split in (groups := self.by_folder()):
+            return groups[split]
+        known = list(self.lists) or list(groups)
+        if split in (*PARTS, "train", "test") and len(known) < 2:
+            every = self._listed(known[0]) if self.lists else list(self.annotations)
+            here = hashed(every, PARTS.get(split, split))
+            faults.note("there is no list of images to test on: about a fifth of all is taken, by a hash of the name")
+            return here
+        if split not in ("train", "test") and not known:
+            raise ValueError(f"{self.folder.root} has no ImageSets/Main: its splits are train and test, not {split!r}")
+        raise DataError(f"{self.folder.root} has no split {split!r}; it has {', '.join(sorted(known))}")
+
+    def _say_what_is_in_both(self, faults: Faults) -> None:
+        train, test = pick_pair(list(self.lists)) or ("", "")
+        if train and (both := set(self._listed(train)) & set(self._listed(test))):
+            faults.note(
+                f"{len(both)} images stand in both {train!r} and {test!r}, e.g. {min(both)}: scores will flatter"
+            )
+
+    def _listed(self, split: str) -> list[str]:
+        file, best = self.lists[split], None
+        for text in read_text(file, ("utf-8", "gb18030", "cp1252")):
+            names = [self._known(line) for line in text.splitlines() if line.strip()]
+            known = sum(name in self.annotations for name in names)
+            if best is None or known > best[0]:
+                best = known, names
+        if not best or not best[1]:
+            raise DataError(f"{file} is empty: expected one image name a line")
+        return list(dict.fromkeys(best[1]))
+
+    def _known(self, line: str) -> str:
+        """Return the annotation that a line of a list means, or the line."""
+        line = line.strip()
+        shorter = [line, re.sub(r"\s+-?[01]$", "", line)]  # of lists a class: "000012 -1"
+        for name in shorter:
+            path = PurePosixPath(name.replace("\\", "/"))
+            for tried in (path.as_posix(), path.with_suffix("").as_posix(), path.name, path.stem):
+                if tried in self.annotations:
+                    return tried
+        return shorter[-1]
 
 
-def _voc_split(root: Path, split: str, everything: dict[str, Photo]) -> list[str]:
-    lists = root / "ImageSets" / "Main"
-    if not lists.is_dir():
-        if split not in ("train", "test"):
-            raise ValueError(f"{root} has no ImageSets/Main: its splits are train and test, not {split!r}")
-        return [name for name in everything if (fifth(name) == 0) == (split == "test")]
-    file = lists / f"{split}.txt"
-    if not file.is_file():
-        raise DataError(
-            f"{root} has no split {split!r}; it has {', '.join(sorted(f.stem for f in lists.glob('*.txt')))}"
-        )
-    names = [line.split()[0] for line in file.read_text().splitlines() if line.strip()]
-    if not names:
-        raise DataError(f"{file} is empty: expected one image name a line")
-    return names
+def _say_what_is_named_twice(photos: dict[str, Photo], faults: Faults) -> None:
+    by_path: dict[Path, str] = {}
+    for photo in photos.values():
+        if photo.path in by_path:
+            faults.found.append(
+                f"{photo.source}: is for the image {photo.path.name}, and so is {by_path[photo.path]}; correct the "
+                "<filename> of one of them"
+            )
+        by_path[photo.path] = photo.source
 
 
-def read_voc(xml: Path, image: Path | None) -> Photo:
-    """Read one annotation file; `image` overrules the file name in it."""
+def _say_what_is_not_annotated(folder: Folder, lists: _Lists, photos: dict[str, Photo], faults: Faults) -> None:
+    used = {photo.path for photo in photos.values()}
+    beside = {photo.path.parent for photo in photos.values()}
+    spare = [file for file in folder.images() if file.parent in beside and file not in used]
+    if spare and not faults.found and not lists.lists:
+        faults.note(f"{len(spare)} images have no annotation file and are left out, e.g. {spare[0].name}")
+
+
+def read_voc(xml: Path, image: Path | None, faults: Faults, folder: Folder | None = None) -> Photo:
+    """Read one annotation file.
+
+    Args:
+        xml: the file.
+        image: its image; not given, it is looked for in `folder` by the name in the file.
+        faults: takes note of objects that are wrong.
+        folder: where images are looked for.
+
+    Raises:
+        DataError: if it is no annotation, or its image is not there.
+    """
+    tree = read_xml(xml)
+    if tree.tag != "annotation":
+        hint = " (CVAT's own format? export as Pascal VOC)" if tree.tag == "annotations" else ""
+        raise DataError(f"{xml}: is not a Pascal VOC annotation: its root is <{tree.tag}>{hint}; correct or remove it")
+    if image is None and folder is not None:
+        near = [xml.parent, *(xml.parents[1] / name for name in IMAGES), *(folder.root / name for name in IMAGES)]
+        below = xml.parent.relative_to(folder.root).parts[1:]
+        near += [(folder.root / name).joinpath(*below) for name in IMAGES if below]
+        inside = [path for path in near if path.is_relative_to(folder.root)]
+        named, kind = (tree.findtext("filename") or "").strip() or xml.stem, role_of(xml.parent, folder.root)
+        try:
+            image = folder.find_image(named, inside, kind)
+        except DataError as error:
+            try:
+                image = folder.find_image(xml.stem, inside, kind)
+            except DataError:
+                raise DataError(f"{xml}: {error}; correct the <filename>, or add the image") from error
+    strays = (
+        sum(1 for _ in tree.iter("bndbox"))
+        - len(tree.findall("object/bndbox"))
+        - len(tree.findall("object/part/bndbox"))
+    )
+    if strays:
+        faults.add(f"{xml}: {strays} <bndbox> do not stand in an <object>", "leave them out")
+    rows = []
+    for number, item in enumerate(tree.findall("object"), 1):
+        name = item.findtext("name") or ""
+        called = f"object {number}"
+        if not name.strip():
+            faults.add(f"{xml}: {called} has no name", "leave it out")
+            continue
+        try:
+            rows.append((_read_box(item), name, (item.findtext("difficult") or "").strip() == "1", called))
+        except ValueError as error:
+            faults.add(f"{xml}: is not a Pascal VOC annotation: {called} ({name.strip()}) {error}", "leave it out")
+    assert image is not None
+    size = tuple(_whole(tree.findtext(f"size/{side}")) for side in ("width", "height"))
+    label = (tree.findtext("scene_class") or "").strip() or None
+    photo = Photo(image, str(xml), None, (), label, size=size if all(size) else None)  # type: ignore[arg-type]
+    return photo if tree.find("boxes_missing") is not None else photo.with_rows(rows)
+
+
+def _read_box(item: ElementTree.Element) -> Box:
+    for place in ("bndbox", *(f"bndbox/{side}" for side in SIDES)):
+        if (number := len(item.findall(place))) > 1:
+            raise ValueError(f"has {number} <{place.rpartition('/')[2]}>")
+    corners = []
+    for side in SIDES:
+        text = item.findtext(f"bndbox/{side}")
+        if text is None or not text.strip():
+            polygon = item.find("polygon") is not None
+            raise ValueError("has a polygon and no <bndbox>" if polygon else f"has no <{side}> in a <bndbox>")
+        try:
+            corners.append(float(text))
+        except ValueError:
+            raise ValueError(f"has the {side} {text.strip()!r}, which is no number") from None
+        if not math.isfinite(corners[-1]):
+            raise ValueError(f"has the {side} {text.strip()}")
+    x0, y0, x1, y1 = corners
+    if x0 <= x1 and y0 <= y1 and (x0, y0) != (x1, y1):  # from pixels counted from 1, the last one included
+        x0, y0 = max(x0 - 1, 0.0) if x0 >= 0 else x0, max(y0 - 1, 0.0) if y0 >= 0 else y0
+    return x0, y0, x1, y1
+
+
+def _whole(text: str | None) -> int:
     try:
-        tree = ElementTree.parse(xml).getroot()
-        if image is None:
-            image = xml.parent.parent / "JPEGImages" / tree.findtext("filename", f"{xml.stem}.jpg")
-        boxes, names = [], []
-        for item in tree.iter("object"):
-            x0, y0, x1, y1 = (float(item.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax"))
-            if x0 < x1 and y0 < y1:  # from pixels counted from 1, the last one included
-                x0, y0 = max(x0 - 1, 0.0), max(y0 - 1, 0.0)
-            boxes.append((x0, y0, x1, y1))
-            names.append(item.findtext("name", "").strip())
-    except (ElementTree.ParseError, ValueError) as error:
-        raise DataError(f"{xml}: not a Pascal VOC annotation ({error}); correct the file") from error
-    has_boxes = tree.find("boxes_missing") is None
-    return Photo(image, str(xml), tuple(boxes) if has_boxes else None, tuple(names), tree.findtext("scene_class"))
+        return max(0, round(float(text or 0)))
+    except (ValueError, OverflowError):
+        return 0
 
 
 def write_voc(dataset: Any, root: Path, split: str) -> None:
@@ -123,10 +306,10 @@ def write_voc(dataset: Any, root: Path, split: str) -> None:
         ElementTree.indent(tree)
         file = root / "Annotations" / f"{names[-1]}.xml"
         file.parent.mkdir(parents=True, exist_ok=True)
-        ElementTree.ElementTree(tree).write(file)
+        ElementTree.ElementTree(tree).write(file, encoding="utf-8")
     lists = root / "ImageSets" / "Main"
     lists.mkdir(parents=True, exist_ok=True)
-    (lists / f"{split}.txt").write_text("\n".join(names) + "\n")
+    (lists / f"{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
 
 
 def _add(parent: ElementTree.Element, tag: str, value: object) -> None:
