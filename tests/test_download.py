@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import io
 import random
@@ -76,7 +77,7 @@ def server():
     server.close()
 
 
-def sources(server, checksum=None, content=None):
+def sources(server, checksum=None, content=()):
     checksum = checksum or f"md5:{hashlib.md5(server.content).hexdigest()}"
     return {"set": Source("a test", (Archive(server.url, checksum),), "set", content)}
 
@@ -84,7 +85,7 @@ def sources(server, checksum=None, content=None):
 def test_a_download_is_checked_unpacked_and_tidied_up(server, tmp_path):
     folder = get("set", tmp_path, sources=sources(server))
     assert (folder / "images" / "a.bin").read_bytes() == BODY
-    assert [path.name for path in folder.iterdir()] == ["images"]
+    assert sorted(path.name for path in folder.iterdir()) == [".complete", "images"]
 
 
 def test_a_download_cut_off_half_way_goes_on_where_it_stopped(server, tmp_path):
@@ -109,9 +110,9 @@ def test_the_content_is_checked_where_the_archive_cannot_be(server, tmp_path):
     (tmp_path / "right").mkdir()
     (tmp_path / "right" / "a.bin").write_bytes(BODY)
     right = content_hash(tmp_path / "right", "*.bin")
-    get("set", tmp_path / "one", sources=sources(server, content=("images/*.bin", right)))
+    get("set", tmp_path / "one", sources=sources(server, content=(("images/*.bin", right),)))
     with pytest.raises(DownloadError, match="not the ones expected"):
-        get("set", tmp_path / "two", sources=sources(server, content=("images/*.bin", "0" * 64)))
+        get("set", tmp_path / "two", sources=sources(server, content=(("images/*.bin", "0" * 64),)))
 
 
 def test_the_real_cells_are_recognised_and_can_be_read(real_data, tmp_path):
@@ -157,3 +158,53 @@ def test_a_damaged_archive_is_named(tmp_path, make):
     archive.write_bytes(make({"a.bin": BODY})[:700])
     with pytest.raises(DownloadError, match=r"set.bin is damaged"):
         unpack(archive, tmp_path / "target")
+
+
+def test_what_is_there_is_not_fetched_again(server, tmp_path):
+    folder = get("set", tmp_path, sources=sources(server))
+    asked = len(server.asked)
+    assert get("set", tmp_path, sources=sources(server)) == folder and len(server.asked) == asked
+    server.content = tar_of({"images/b.bin": BODY})
+    assert (get("set", tmp_path, sources=sources(server)) / "images/b.bin").exists()  # another archive is fetched
+
+
+def damaged(make):
+    data = bytearray(make({"first.bin": b"x" * 1000, "second.bin": BODY, "third.bin": BODY[::-1]}))
+    data[len(data) // 2] ^= 0xFF
+    return bytes(data)
+
+
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+def test_nothing_of_a_damaged_archive_is_left(tmp_path, make):
+    archive = tmp_path / "set.bin"
+    archive.write_bytes(damaged(make))
+    with pytest.raises(DownloadError, match=r"set.bin is damaged"):
+        unpack(archive, tmp_path / "target")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set.bin"]
+
+
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+def test_an_archive_that_unpacks_to_more_than_announced_is_refused(tmp_path, make):
+    archive = tmp_path / "bomb"
+    archive.write_bytes(make({"a.bin": bytes(10**7), "b.bin": bytes(10**7)}))
+    with pytest.raises(DownloadError, match="larger than 15 MB"):
+        unpack(archive, tmp_path / "target", most=15 * 10**6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bomb"]
+
+
+def test_a_download_larger_than_announced_is_broken_off(server, tmp_path):
+    small = {"set": dataclasses.replace(sources(server)["set"], most=1000)}
+    with pytest.raises(DownloadError, match="do not trust"):
+        get("set", tmp_path, sources=small)
+    assert not (tmp_path / "set/images").exists()
+
+
+def test_changed_annotations_of_the_cells_are_noticed(real_data, tmp_path):
+    files = {f"x/{f.relative_to(real_data / 'bccd')}": f.read_bytes() for f in (real_data / "bccd").glob("BCCD/**/*.*")}
+    name = "x/BCCD/Annotations/BloodImage_00007.xml"
+    files[name] = files[name].replace(b"RBC", b"WBC")
+    server = Server(zip_of(files))
+    local = {"bccd": dataclasses.replace(SOURCES["bccd"], archives=(Archive(server.url),))}
+    with pytest.raises(DownloadError, match=r"Annotations/\*.xml .* not the ones expected"):
+        get("bccd", tmp_path, sources=local)
+    server.close()

@@ -1,10 +1,14 @@
 """Explicit, resumable, checked downloads: `mtlkit data list`, `mtlkit data get NAME`."""
 
+import gzip
 import hashlib
+import lzma
 import os
 import shutil
 import tarfile
+import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,6 +18,9 @@ import pooch
 import requests
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 from tqdm import tqdm
+
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
+COMPLETE = ".complete"  # says which archives a folder was unpacked from
 
 
 class DownloadError(RuntimeError):
@@ -36,13 +43,16 @@ class Source:
         about: what it is, its size and its licence.
         archives: what is fetched and unpacked.
         folder: where below the data folder it goes.
-        content: glob below the folder and SHA-256 over its files, where the archive's own bytes are not fixed.
+        content: globs below the folder, each with the SHA-256 over its files, where the archive's own bytes are not
+            fixed.
+        most: bytes that all archives, and all files in them, may have.
     """
 
     about: str
     archives: tuple[Archive, ...]
     folder: str
-    content: tuple[str, str] | None = None
+    content: tuple[tuple[str, str], ...] = ()
+    most: int = 3 * 10**9
 
 
 _PETS = "https://www.robots.ox.ac.uk/~vgg/data/pets/data"
@@ -61,7 +71,12 @@ SOURCES = {
         "BCCD: 364 microscope images of blood cells with boxes of 3 kinds; 8 MB; MIT",
         (Archive(f"https://codeload.github.com/Shenggan/BCCD_Dataset/zip/{_BCCD}"),),
         "bccd",
-        ("**/BCCD/JPEGImages/*.jpg", "010366f089377a7091ed222dfb34e6501f69398f69028878721cc3d6432f11dc"),
+        (
+            ("**/BCCD/JPEGImages/*.jpg", "010366f089377a7091ed222dfb34e6501f69398f69028878721cc3d6432f11dc"),
+            ("**/BCCD/Annotations/*.xml", "748a1ebff39016d9cf8c37d71f64dc80c38d1d04c0371ba14a1e0935e98e7f9f"),
+            ("**/BCCD/ImageSets/Main/*.txt", "5ce4472453171cce95be741c7efe3be0f855c96234f7cf02b7a76a2efa96fb56"),
+        ),
+        most=10**8,
     ),
     "voc2007": Source(
         "Pascal VOC 2007: 9,963 photographs with boxes of 20 kinds; 870 MB; Flickr terms of use",
@@ -85,19 +100,28 @@ def get(name: str, folder: str | Path | None = None, *, sources: dict[str, Sourc
         sources: what can be had.
 
     Raises:
-        DownloadError: if the name is unknown, the network or the disk fails, a checksum differs, or an archive holds a
-            path outside its folder. What was fetched so far is kept, and the next call goes on from there.
+        DownloadError: if the name is unknown, the network or the disk fails, a checksum differs, there is more than
+            announced, or an archive holds a path outside its folder. What was fetched so far is kept, and the next call
+            goes on from there; nothing of an archive is unpacked that is not whole.
     """
     if name not in sources:
         raise DownloadError(f"unknown data set {name!r}: expected one of {', '.join(sources)}")
     source, target = sources[name], Path(folder or data_folder()) / sources[name].folder
+    done = target / COMPLETE
+    said = "\n".join(f"{archive.url} {archive.checksum}" for archive in source.archives)
     try:
+        if done.is_file() and done.read_text(encoding="utf-8") == said:
+            return target
         (target / ".archives").mkdir(parents=True, exist_ok=True)
         for archive in source.archives:
-            unpack(_fetch(archive, target / ".archives"), target)
-        if source.content is not None and content_hash(target, source.content[0]) != source.content[1]:
-            raise DownloadError(f"the files in {target} are not the ones expected; delete that folder and try again")
+            unpack(_fetch(archive, target / ".archives", source.most), target, source.most)
+        for pattern, expected in source.content:
+            if content_hash(target, pattern) != expected:
+                raise DownloadError(
+                    f"the files {pattern} in {target} are not the ones expected; delete that folder and try again"
+                )
         shutil.rmtree(target / ".archives")
+        done.write_text(said, encoding="utf-8")
     except OSError as error:
         raise DownloadError(
             f"cannot write to {target}: {error.strerror or error}; free some space and try again"
@@ -105,12 +129,11 @@ def get(name: str, folder: str | Path | None = None, *, sources: dict[str, Sourc
     return target
 
 
-def _fetch(archive: Archive, folder: Path) -> Path:
+def _fetch(archive: Archive, folder: Path, most: int) -> Path:
     name = archive.url.rsplit("/", 1)[1]
     try:
-        return Path(
-            pooch.retrieve(archive.url, archive.checksum, fname=name, path=folder, downloader=_resume(folder / name))
-        )
+        downloader = _resume(folder / name, most)
+        return Path(pooch.retrieve(archive.url, archive.checksum, fname=name, path=folder, downloader=downloader))
     except requests.RequestException as error:
         raise DownloadError(
             f"cannot reach {archive.url} ({type(error).__name__}). Are you online? What has arrived is kept: the same "
@@ -121,7 +144,7 @@ def _fetch(archive: Archive, folder: Path) -> Path:
         raise DownloadError(f"{archive.url} does not have the checksum {archive.checksum}: try again later") from error
 
 
-def _resume(file: Path) -> Callable[[str, Any, Any], None]:
+def _resume(file: Path, most: int) -> Callable[[str, Any, Any], None]:
     """Return a downloader for pooch that keeps what has arrived in `file.partial` and asks only for the rest."""
     partial = file.with_name(f"{file.name}.partial")
 
@@ -137,6 +160,8 @@ def _resume(file: Path) -> Callable[[str, Any, Any], None]:
                     tqdm(desc=file.name, total=total or None, initial=have, unit="B", unit_scale=True) as bar,
                 ):
                     for chunk in reply.iter_content(1 << 16):
+                        if max(total, bar.n + len(chunk)) > most:
+                            raise _too_large(url, most)
                         bar.update(part.write(chunk))
                 if total and partial.stat().st_size < total:
                     raise requests.ConnectionError(f"{partial.stat().st_size} of {total} bytes arrived")
@@ -145,37 +170,64 @@ def _resume(file: Path) -> Callable[[str, Any, Any], None]:
     return download
 
 
-def unpack(archive: Path, target: Path) -> None:
+def _too_large(what: object, most: int) -> DownloadError:
+    return DownloadError(f"{what} is larger than {most / 1e6:,.0f} MB, and it should not be: do not trust this file")
+
+
+def unpack(archive: Path, target: Path, most: int = Source.most) -> None:
     """Unpack the plain files of a .zip or .tar below `target`; links and special files are left out.
 
+    Args:
+        archive: the file.
+        target: where to.
+        most: bytes that all files together may have.
+
     Raises:
-        DownloadError: if a member's path leads out of `target` or the archive is damaged. Nothing is unpacked then.
+        DownloadError: if a member's path leads out of `target`, the archive is damaged, or there is more in it than
+            `most`. Nothing is unpacked then.
     """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=target.parent))
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zip_file:
                 files = {info.filename: info for info in zip_file.infolist() if not info.is_dir()}
-                _copy_all(archive, target, files, zip_file.open)
+                _copy_all(archive, beside, files, zip_file.open, most)
         else:
             with tarfile.open(archive) as tar_file:
                 members = {member.name: member for member in tar_file if member.isreg()}
-                _copy_all(archive, target, members, tar_file.extractfile)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+                _copy_all(archive, beside, members, tar_file.extractfile, most)
+                while tar_file.fileobj is not None and tar_file.fileobj.read(1 << 20):
+                    pass  # to the checksum, which stands at the end
+        for file in [file for file in beside.rglob("*") if file.is_file()]:
+            place = target / file.relative_to(beside)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(place)
+    except DAMAGED as error:
         raise DownloadError(f"{archive} is damaged ({error}): delete it and try again") from error
+    finally:
+        shutil.rmtree(beside)
 
 
-def _copy_all(archive: Path, target: Path, members: dict[str, Any], open_member: Callable[[Any], Any]) -> None:
+def _copy_all(
+    archive: Path, target: Path, members: dict[str, Any], open_member: Callable[[Any], Any], most: int
+) -> None:
     for name in members:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
             raise DownloadError(
-                f"{archive} holds the path {name!r}, which leads out of {target}: do not trust this file"
+                f"{archive} holds the path {name!r}, which leads out of its folder: do not trust this file"
             )
+    left = most
     for name, member in members.items():
         file = target / name
         file.parent.mkdir(parents=True, exist_ok=True)
         with open_member(member) as source, file.open("wb") as copy:
-            shutil.copyfileobj(source, copy)
+            while chunk := source.read(1 << 20):
+                left -= len(chunk)
+                if left < 0:
+                    raise _too_large(f"what is in {archive}", most)
+                copy.write(chunk)
 
 
 def content_hash(folder: Path, pattern: str) -> str:

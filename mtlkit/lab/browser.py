@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -19,7 +20,7 @@ from typing import Any
 import nbformat
 import requests
 
-TOKEN = "mtlkit"
+TOKEN = secrets.token_urlsafe()  # another one in each process that asks
 READY = "async () => { const panel = window.jupyterapp.shell.currentWidget; await panel.sessionContext.ready; "
 
 
@@ -65,12 +66,13 @@ def jupyterlab(folder: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as settings:
         command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--port={port}", "--no-browser"]
-        command += ["--allow-root", f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={TOKEN}"]
+        command += ["--allow-root", f"--ServerApp.root_dir={folder}"]
         command += ["--LabApp.expose_app_in_browser=True", f"--LabApp.user_settings_dir={settings}/user"]
         command += [f"--LabApp.workspaces_dir={settings}/workspaces", "--LabApp.news_url="]
         log = Path(settings) / "log"
-        with log.open("w") as sink:
-            server = subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True)
+        own = os.environ | {"JUPYTER_TOKEN": TOKEN}  # not among the arguments, which everybody on the machine can read
+        with log.open("w", encoding="utf-8") as sink:
+            server = subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True, env=own)
         address = f"http://127.0.0.1:{port}"
         try:
             for _ in range(300):
