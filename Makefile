@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 ONE_THREAD := OMP_NUM_THREADS=1
+TELL_ENCODINGS := PYTHONWARNDEFAULTENCODING=1
 SIDE_BY_SIDE := $(ONE_THREAD) $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist
 FIRST := $(firstword $(sort $(wildcard notebooks/*.ipynb)))
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -15,8 +16,8 @@ lab: $(READY)
 		$(ROOT_FLAG) $(BROWSER_FLAG)
 
 test: $(READY)
-	$(SIDE_BY_SIDE) loadfile -m "not alone" tests
-	$(BIN)/python -m pytest -m alone tests
+	$(TELL_ENCODINGS) $(SIDE_BY_SIDE) loadfile -m "not alone" tests
+	$(TELL_ENCODINGS) $(BIN)/python -m pytest -m alone tests
 	$(SIDE_BY_SIDE) loadscope --nbval --nbval-cell-timeout=300 -p tests.nbval_plugin notebooks
 
 demo: $(READY)

@@ -1,6 +1,7 @@
 """The command line: `mtlkit train | memory | evaluate | data | bench | experiments | doctor | figures`."""
 
 import argparse
+import io
 import json
 import os
 import re
@@ -18,6 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status: 0, 1 for an error said in words, 2 for wrong usage, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)
     warnings.showwarning = _note  # type: ignore[assignment]
+    for stream in (sys.stdout, sys.stderr):  # an old console does not know every letter of a class's name
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # a case of one's own: my_module:CASE
     from mtlkit.data import DataError, DownloadError

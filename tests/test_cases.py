@@ -277,7 +277,7 @@ def test_the_command_finds_a_case_in_the_folder_where_it_is_called(tmp_path, mon
     command = [str(Path(sys.executable).with_name("mtlkit")), "memory", "--case", "mine:TOY", "--json"]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert json.loads(said)["peak_mb"] > 0
-    (tmp_path / "broken.py").write_text("import no_such_package\n")
+    (tmp_path / "broken.py").write_text("import no_such_package\n", encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ModuleNotFoundError, match="No module named 'no_such_package'"):
         find_case("broken:TOY")

@@ -69,7 +69,7 @@ def test_an_interrupted_experiment_goes_on_where_it_stopped_and_the_table_comes_
     assert asked == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     rows = read(made.file(tmp_path))
     assert [(row.setting, row.seed) for row in rows] == asked and rows[3].values == {"score": 2.5, "seconds": 0.25}
-    head = made.file(tmp_path).read_text().splitlines()
+    head = made.file(tmp_path).read_text(encoding="utf-8").splitlines()
     assert head[0] == "# mtlkit experiments toy" and f"torch {torch.__version__}" in head[1] and "; 3 steps;" in head[1]
     assert list(run(made, 2, tmp_path, workers=1, bar=False)) == []
 
@@ -79,17 +79,17 @@ def test_side_by_side_gives_the_same_table_in_the_same_order(tmp_path):
     for workers in (1, 2):
         rows = list(run(experiment(), 3, tmp_path / str(workers), workers=workers, bar=False))
         assert len(rows) == 6
-        tables.append(experiment().file(tmp_path / str(workers)).read_text())
+        tables.append(experiment().file(tmp_path / str(workers)).read_text(encoding="utf-8"))
     assert tables[0] == tables[1]
 
 
 def test_a_line_that_was_cut_off_is_run_again(tmp_path):
     list(run(experiment(), 2, tmp_path, workers=1, bar=False))
     file = experiment().file(tmp_path)
-    whole = file.read_text()
-    file.write_text(whole[:-4])
+    whole = file.read_text(encoding="utf-8")
+    file.write_text(whole[:-4], encoding="utf-8")
     assert [(row.setting, row.seed) for row in run(experiment(), 2, tmp_path, workers=1, bar=False)] == [("b", 1)]
-    assert file.read_text() == whole
+    assert file.read_text(encoding="utf-8") == whole
 
 
 OTHERS = [experiment(budget="4 steps"), experiment(columns=("score", "seconds", "ap")), experiment(command="toy --big")]

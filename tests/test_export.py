@@ -31,7 +31,7 @@ def test_image_folder_holds_one_folder_a_class(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_and_an_unknown_layout_are_said(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(DataError, match="cannot write to"):
         export(DigitScenes("train", 1), tmp_path / "file", "coco")
     with pytest.raises(ValueError, match="coco, voc, imagefolder"):

@@ -374,7 +374,7 @@ def test_runs_are_kept_compared_and_saved(lab, tmp_path):
     other.load(file)
     assert other.runs[-2].records == lab.records and other.runs[-2].settings == lab.runs[-1].settings
     other.close()
-    (tmp_path / "no.json").write_text('{"runs": 3}')
+    (tmp_path / "no.json").write_text('{"runs": 3}', encoding="utf-8")
     with pytest.raises(ValueError, match="holds no runs"):
         lab.load(tmp_path / "no.json")
 

@@ -70,7 +70,7 @@ def start(folder, steps, *options, train_options=()):
 
 def workers(launcher):
     """Ids of the processes that train, in the order of their rank."""
-    found = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    found = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text(encoding="utf-8").split()
     ranks = {}
     for pid in found:
         environment = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")

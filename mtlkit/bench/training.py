@@ -40,7 +40,7 @@ def training(case: Case, figures: Path | None = None) -> dict[str, Any]:
     results |= {"loops": loops(case), "cost": costs(results["gflops"] * 1e9), "memory": memory()}
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)
-        (figures / "training.json").write_text(json.dumps(results, indent=1) + "\n")
+        (figures / "training.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         step_costs(results).savefig(figures / "training.png", dpi=100)
     return results
 

@@ -77,7 +77,7 @@ def jupyterlab(folder: Path) -> Iterator[str]:
         try:
             for _ in range(300):
                 if server.poll() is not None:
-                    raise RuntimeError(f"JupyterLab did not start: {log.read_text()[-2000:]}")
+                    raise RuntimeError(f"JupyterLab did not start: {log.read_text(encoding='utf-8')[-2000:]}")
                 with contextlib.suppress(urllib.error.URLError, ConnectionError):
                     urllib.request.urlopen(f"{address}/api?token={TOKEN}")
                     break

@@ -91,7 +91,7 @@ def measure_memory(
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(file))
-        events = json.loads(file.read_text())["traceEvents"]
+        events = json.loads(file.read_text(encoding="utf-8"))["traceEvents"]
     changes = [event["args"] for event in sorted(events, key=lambda e: e.get("ts", 0)) if event["name"] == "[memory]"]
     start = changes[0]["Total Allocated"] - changes[0]["Bytes"]
     return model_bytes + max(change["Total Allocated"] for change in changes) - start

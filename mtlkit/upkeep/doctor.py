@@ -1,7 +1,9 @@
 """Is everything here that the course needs? `mtlkit doctor`, or `examine()` in a notebook."""
 
+import sys
 import tempfile
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -13,14 +15,29 @@ from mtlkit.data.digits import mnist_digits
 def examine() -> bool:
     """Print a line for each thing that must work, with what to do where it does not; return whether all do."""
     well = True
+    good, bad = ("✓", "✗") if _can_print("✓✗") else ("ok:", "WRONG:")
     for what, (look, cure) in CHECKS.items():
         try:
             look()
-            print(f"✓ {what}")
+            print(f"{good} {what}")
         except Exception as error:  # whatever is wrong with this machine is said in words
             well = False
-            print(f"✗ {what}: {type(error).__name__}: {error}. {cure}")
+            print(f"{bad} {what}: {type(error).__name__}: {error}. {cure}")
     return well
+
+
+def _can_print(text: str) -> bool:
+    """Whether the console, or the file that stands for it, knows these characters; old ones of Windows do not."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _imports() -> None:
+    for module in OF_THE_NOTEBOOKS:
+        import_module(module)
 
 
 def _torch() -> None:
@@ -57,9 +74,11 @@ def _folder() -> None:
         pass
 
 
+OF_THE_NOTEBOOKS = ("mtlkit.lab", "mtlkit.exercises", "mtlkit.experiments", "mtlkit.plots")  # what they import
 INSTALL = "Install again: pip install -e . in the folder of the course"
 CHECKS: dict[str, tuple[Callable[[], None], str]] = {
     "PyTorch computes and differentiates": (_torch, INSTALL),
+    "what the notebooks use can be imported": (_imports, INSTALL),
     "the handwritten digits are here": (_digits, INSTALL),
     "a network trains for a step": (_training, INSTALL),
     "JupyterLab can show widgets": (_widgets, f"{INSTALL}, then start JupyterLab anew"),

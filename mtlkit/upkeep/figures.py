@@ -24,7 +24,7 @@ def draw_all(folder: Path, steps: int = 1500) -> Iterator[Path]:
         "result.png": lambda: result(steps),
     }
     if (numbers := folder / "training.json").exists():  # left by `mtlkit bench training --figures`
-        pictures["training.png"] = lambda: step_costs(json.loads(numbers.read_text()))
+        pictures["training.png"] = lambda: step_costs(json.loads(numbers.read_text(encoding="utf-8")))
     for name, draw in pictures.items():
         draw().savefig(folder / name, dpi=100)
         yield folder / name
