@@ -18,7 +18,7 @@ from mtlkit.bench import NAMES as BENCHES
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status: 0, 1 for an error said in words, 2 for wrong usage, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)
-    warnings.showwarning = _note  # type: ignore[assignment]
+    warnings.showwarning = _notes()  # type: ignore[assignment]
     for stream in (sys.stdout, sys.stderr):  # an old console does not know every letter of a class's name
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -38,10 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _note(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    """Say a warning as what it is for who runs a command: a note."""
-    if issubclass(category, UserWarning):
-        print(f"mtlkit: note: {message}", file=sys.stderr)
+def _notes() -> Callable[..., None]:
+    """Return what says a warning as what it is for who runs a command: a note, once."""
+    said: set[str] = set()
+
+    def note(message: Warning | str, category: type[Warning], *_: Any) -> None:
+        if issubclass(category, UserWarning) and str(message) not in said:
+            said.add(str(message))
+            print(f"mtlkit: note: {message}", file=sys.stderr)
+
+    return note
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,12 +4,15 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
+from photo_folders import obj, voc, xml
 
 from mtlkit.cases import find_case
 from mtlkit.cli import main
 from mtlkit.data import DigitScenes, export
+from mtlkit.data.photos import DataWarning
 from mtlkit.training.checkpoints import read_checkpoint
 
 SCORES = {"classify/accuracy", "detect/ap", "detect/ap50"}
@@ -40,6 +43,8 @@ def test_epochs_steps_and_seconds_limit_the_run(capsys):
     assert steps("--steps", 3) == 3
     assert steps("--epochs", 2) == 4  # 64 scenes in batches of 32
     assert steps("--epochs", 0.5) == 1
+    assert steps("--steps", 10**6, "--seconds", 0.5) < 1000  # of several limits, the first that is reached
+    assert steps("--steps", 2, "--seconds", 100, "--epochs", 5) == 2
 
 
 def test_train_resume_evaluate(capsys, tmp_path):
@@ -115,6 +120,13 @@ def test_every_case_trains_resumes_and_is_scored(capsys, tmp_path, case):
         (("train", "--knob", "size=8"), "size is '8': expected at least 32"),
         (("train", "--scene-class", "colour"), "scene_class is 'colour': expected one of texture, count, random"),
         (("train", "--resume"), "--resume needs --out"),
+        (("train", "--device", "gpu"), "unknown device 'gpu': expected auto, cpu, cuda"),
+        (("train", "--device", "cuda:7"), "there is no"),
+        (("train", "--compile", "fast"), "compile='fast': expected one of default"),
+        (("train", "--compile", "--recompute"), "take compile or recompute, not both"),
+        (("train", "--picture", "run.bmp"), "cannot draw run.bmp: its ending must be one of"),
+        (("train", "--picture", "run"), "cannot draw run: its ending"),
+        (("data", "look", "/nowhere"), "there is no folder /nowhere"),
         (("train", "--steps", 1, "--weights", "segment=1"), "weight for 'segment'"),
         (("train", "--steps", 1, "--out", "/dev/null/x"), "cannot write to /dev/null"),
         (("evaluate", "/nowhere.safetensors"), "no checkpoint"),
@@ -126,11 +138,57 @@ def test_an_error_is_one_line_in_words(capsys, arguments, said):
     assert status == 1 and said in err and err.startswith("mtlkit: ") and "Traceback" not in err
 
 
-@pytest.mark.parametrize("arguments", [("train", "--seconds", "-1"), ("train", "--weights", "classify"), ()])
-def test_wrong_usage_exits_with_2(arguments):
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("train", "--weights", "classify"),
+        *(
+            ("train", option, value)
+            for option in ("--seconds", "--epochs", "--timeout")
+            for value in ("-1", "0", "nan", "x")
+        ),
+        *(
+            ("train", option, value)
+            for option in ("--steps", "--batch-size", "--accumulate", "--scenes", "--size")
+            for value in ("-1", "0", "1.5", "x")
+        ),
+        ("train", "--seed", "-1"),
+        ("data", "export", "x", "--n", "-3"),
+        ("experiments", "text", "--seeds", "0"),
+        ("experiments", "text", "--workers", "-2"),
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
-    assert stop.value.code == 2
+    assert stop.value.code == 2 and "Traceback" not in capsys.readouterr().err
+
+
+def test_faults_of_the_test_images_are_said_before_the_training(capsys, tmp_path):
+    voc(tmp_path, 9)
+    (tmp_path / "JPEGImages/008.png").write_bytes(b"no image")
+    status, lines, err = run(capsys, "train", "--data", f"voc:{tmp_path}", "--size", 64, "--steps", 10**6)
+    assert status == 1 and not lines and "008.png: cannot be read as an image" in err
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", DataWarning)
+        (tmp_path / "Annotations/000.xml").write_text(xml("000.png", [obj(), obj()]), encoding="utf-8")
+        command = ("train", "--data", f"voc:{tmp_path}", "--size", 64, "--steps", 2, "--repair", "--json")
+        status, lines, err = run(capsys, *command)
+    assert "mtlkit: note: " in err and "marked twice" in err
+    assert status == 0 and "mtlkit: mended: " in err and "008.png" in err and json.loads(lines[-1])["steps"] == 2
+
+
+def test_a_warning_is_a_note_for_who_runs_a_command(tmp_path):
+    """In a process of its own: pytest would turn the warning into an error."""
+    voc(tmp_path, 9, lists=("default",))
+    command = [sys.executable, "-m", "mtlkit", "data", "look", str(tmp_path), "--picture", str(tmp_path / "sheet.png")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"LC_ALL": "C"})
+    assert "about a fifth of all is taken" in said.stdout and not said.stderr
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    command = [sys.executable, "-m", "mtlkit", "train", "--data", f"voc:{tmp_path}", "--size", "64", "--steps", "2"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert said.stderr.startswith("mtlkit: note: ") and said.stderr.count("about a fifth") == 1
 
 
 def test_data_list_and_export(capsys, tmp_path):

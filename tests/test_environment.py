@@ -1,3 +1,7 @@
+import os
+import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -35,3 +39,35 @@ def test_the_conda_environment_installs_the_same():
     assert packages == {"pip": ["-c constraints.txt", "-e .[dev]"]}
     assert python.removeprefix("python=") in SpecifierSet(PROJECT["requires-python"])
     assert "pip install -c constraints.txt -e '.[dev]'" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_doctor_imports_what_the_notebooks_import():
+    from mtlkit.upkeep.doctor import OF_THE_NOTEBOOKS
+
+    used = set()
+    for file in (ROOT / "notebooks").glob("*.ipynb"):
+        used |= set(re.findall(r"(?:from|import) (mtlkit(?:\.\w+)?)", file.read_text(encoding="utf-8")))
+    heavy = {name for name in used if name.partition(".")[2] not in LIGHT}
+    assert heavy <= set(OF_THE_NOTEBOOKS) | {"mtlkit"}
+
+
+LIGHT = {
+    "bench",
+    "cases",
+    "data",
+    "losses",
+    "machine",
+    "model",
+    "tasks",
+    "training",
+    "weighting",
+    "upkeep",
+}  # those import
+
+
+def test_doctor_speaks_to_a_console_that_knows_few_characters():
+    command = [sys.executable, "-m", "mtlkit", "doctor"]
+    for encoding, mark in (("cp1252", "ok: "), ("utf-8", "✓ ")):
+        environment = os.environ | {"PYTHONIOENCODING": encoding}
+        said = subprocess.run(command, capture_output=True, env=environment, check=False).stdout.decode(encoding)
+        assert all(line.startswith(mark) for line in said.splitlines()) and "notebooks use" in said
