@@ -16,6 +16,8 @@ from mtlkit.data.errors import DataError
 
 MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # Pillow's own limit
 ORIENTATION = 0x0112  # EXIF's tag
+# Of strange but readable files. Once and for all, for `catch_warnings` is not to be used where threads read images.
+warnings.filterwarnings("ignore", module="PIL")
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,8 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, on strange but readable files
-            with Image.open(path) as image:
-                yield image
+        with Image.open(path) as image:
+            yield image
     except FileNotFoundError as error:
         raise DataError(f"{path}: the annotations name this image, but it is not there") from error
     except Image.DecompressionBombError as error:
