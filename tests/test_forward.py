@@ -4,12 +4,13 @@ import copy
 
 import pytest
 import torch
-from parallel_worker import updates, without_batch_norm
+from models import small_model
+from parallel_worker import updates, vector, without_batch_norm
 
 from mtlkit.cases import find_case
 from mtlkit.data import DigitScenes
 from mtlkit.machine.precision import LossScale, pick_precision
-from mtlkit.tasks import Task
+from mtlkit.tasks import Task, classification_and_detection
 from mtlkit.training import TrainingError, train
 from mtlkit.training.records import BLOCK
 from mtlkit.weighting import METHODS, EqualWeights, StaticWeights
@@ -208,3 +209,23 @@ def test_records_are_fetched_in_blocks(scenes):
     last = records[-1]
     assert len(last.losses) == 2 and len(last.block._values) == 2
     assert records[5].losses == values
+
+
+@pytest.mark.parametrize("side", [33, 47])
+def test_parts_of_images_that_no_stride_divides_give_the_update_of_the_whole(side):
+    """The number of responsible cells, by which parts are put together, was that of a grid rounded down."""
+
+    def change(parts):
+        torch.manual_seed(0)
+        model = without_batch_norm(small_model()).double()
+        before = vector(model)
+        batch = DigitScenes("train", 6, seed=5).batch(torch.arange(6))
+        batch["image"] = torch.nn.functional.interpolate(batch["image"], (side, side)).double()
+        batch["boxes"] = batch["boxes"] * (side / 64)
+        tasks = classification_and_detection([str(digit) for digit in range(10)])
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+        list(train(model, tasks, [batch], EqualWeights(), optimizer, steps=1, device="cpu", accumulate=parts))
+        return vector(model) - before
+
+    whole = change(1)
+    assert (whole - change(4)).abs().max() < 1e-8 * whole.abs().max()

@@ -1,7 +1,7 @@
 """From a batch to the losses of its parts: on the device, in the precision asked for, each with its share."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 from weakref import WeakSet
@@ -69,14 +69,10 @@ class Forward:
 
     def _shares(self, pieces: Sequence[AskedBatch]) -> dict[str, list[float]]:
         """Return task → what each piece's mean counts for in the mean over all pieces of all processes."""
-        here = {task.name for task in self.tasks if self._has_what_it_needs(task, pieces[0])}
         if len(pieces) == 1 and self.group.size == 1:
-            ours = (task for task in self.tasks if task.name in here)
-            return {task.name: [1.0] for task in ours if task.labelled is None or task.labelled(pieces[0]).any()}
-        counts = torch.tensor(
-            [[task.count(piece) if task.name in here else (0, 0) for piece in pieces] for task in self.tasks],
-            dtype=torch.double,
-        )
+            return {task.name: [1.0] for task in self.tasks if self._asked(task, pieces, _has_labels)}
+        none = [(0, 0)] * len(pieces)
+        counts = torch.tensor([self._asked(task, pieces, _counts) or none for task in self.tasks], dtype=torch.double)
         whole = self.group.sum(counts.sum(1))  # [tasks, 2]: labelled samples, units
         return {
             task.name: (count[:, 1].clamp(min=1) / units.clamp(min=1)).tolist()
@@ -84,18 +80,19 @@ class Forward:
             if labelled > 0
         }
 
-    def _has_what_it_needs(self, task: Task, piece: AskedBatch) -> bool:
-        """Whether the batch has the keys that a task asks for."""
+    def _asked(
+        self, task: Task, pieces: Sequence[AskedBatch], look: Callable[[Task, Sequence[AskedBatch]], Any]
+    ) -> Any:
+        """Return what `look` says of a task and its batch; `None` if the batch lacks a key that the task needs."""
         try:
-            if task.labelled is not None:
-                task.labelled(piece)
-            elif absent := self._needs(task.name, piece) - piece.keys():
+            if task.labelled is None and (absent := self._needs(task.name, pieces[0]) - pieces[0].keys()):
                 raise AbsentError(min(absent))
+            found = look(task, pieces)
         except AbsentError as error:
             self.never.setdefault(task.name, error.key)
-            return False
+            return None
         self.never[task.name] = ""
-        return True
+        return found
 
     def _needs(self, task: str, piece: AskedBatch) -> set[str]:
         """Return what the loss of a task asks a batch for, as a pass without gradients that changes nothing shows."""
@@ -189,6 +186,14 @@ class BatchLosses:
         for number, piece in enumerate(self.pieces):
             with self.forward.until_backward(last=number + 1 == len(self)):
                 yield self.forward.losses(piece, {task: share[number] for task, share in self.shares.items()})
+
+
+def _has_labels(task: Task, pieces: Sequence[AskedBatch]) -> bool:
+    return task.labelled is None or bool(task.labelled(pieces[0]).any())
+
+
+def _counts(task: Task, pieces: Sequence[AskedBatch]) -> list[tuple[int, int]]:
+    return [task.count(piece) for piece in pieces]
 
 
 def _loss(task: Task, outputs: Mapping[str, Any], batch: AskedBatch) -> Tensor:
