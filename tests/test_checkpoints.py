@@ -193,7 +193,12 @@ def test_a_refused_load_leaves_everything_as_it_was(saved, scenes):
     states = setup.states | {"optimizer": torch.optim.SGD(list(setup.model.parameters())[:3], lr=0.1)}
     torch.manual_seed(3)
     before = copy.deepcopy({name: part.state_dict() for name, part in states.items()}), torch.get_rng_state()
-    for refused in (states, {"model": setup.model, "average": small_model(encoder="resnet18")}):
+    wrong_average = {"model": setup.model, "average": small_model(encoder="resnet18")}
+    for refused in (
+        states,
+        wrong_average,
+        {"weighting": METHODS["Uncertainty"](), "model": small_model(encoder="resnet18")},
+    ):
         with pytest.raises(CheckpointError, match="does not fit this"):
             load_checkpoint(saved, **refused)
         assert torch.equal(torch.get_rng_state(), before[1])
@@ -212,6 +217,8 @@ def test_a_refused_load_leaves_everything_as_it_was(saved, scenes):
         {"step": "three"},
         {"seconds": []},
         {"loss_scale": 3},
+        {"loss_scale": ["x", 1]},
+        {"loss_scale": [1.0]},
         {"config": None},
         {"parts": None},
         {"parts": {"model": {"tensor": "absent"}}},

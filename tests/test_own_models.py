@@ -148,7 +148,7 @@ def test_gradnorm_looks_at_the_last_layer_that_the_losses_reach():
     setup = find_case("scenes", encoder="resnet18", scenes=8).setup(batch_size=2, method="GradNorm")
     list(train(*setup.parts, steps=1, device="cpu"))
     names = {id(p): name for name, p in setup.model.encoder.named_parameters()}
-    assert names[id(setup.weighting._layer)] == "pyramid.layer_blocks.0.0.weight"
+    assert names[id(setup.weighting._layers["classify", "detect"])] == "pyramid.layer_blocks.0.0.weight"
 
 
 def test_gradnorm_lets_a_task_without_a_gradient_starve_no_other():
@@ -581,3 +581,296 @@ def test_the_default_method_and_optimiser_take_any_model():
         again = MuonAdamW(model)
         again.load_state_dict(optimizer.state_dict())
     assert len(list(train(*setting(), batches(), steps=2, device="cpu"))) == 2
+
+
+# found by trying
+
+
+class Flat(nn.Module):
+    """A small network as many write it: `view` between convolutions and the rest."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.drop = nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.Dropout(0.2)
+        self.rest = nn.Linear(4 * 3 * 3, 8)
+
+    def forward(self, x):
+        h = self.drop(self.norm(self.conv(x)))
+        return self.rest(h.view(h.size(0), -1))
+
+
+def test_a_network_that_cannot_live_with_channels_last_trains_all_the_same():
+    """And the step at which that shows leaves no trace in drop-out or statistics."""
+
+    def batches_of_images():
+        stream = torch.Generator().manual_seed(0)
+        for _ in range(4):
+            x = torch.randn(6, 3, 8, 8, generator=stream)
+            yield {"x": x, "t0": x[:, 0, 0, 0], "t1": x[:, 1, 0, 0]}
+
+    model, tasks = setting(Flat)
+    plain = copy.deepcopy(model)
+    torch.manual_seed(5)
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    limits = {"steps": 4, "schedule": lambda _: 1.0, "clip": None, "device": "cpu"}
+    list(train(model, tasks, batches_of_images(), None, optimizer, **limits))
+    torch.manual_seed(5)
+    optimizer = torch.optim.SGD(plain.parameters(), 0.05)
+    for batch in batches_of_images():
+        optimizer.zero_grad()
+        sum(losses_of(plain, tasks, batch).values()).backward()
+        optimizer.step()
+    for name, value in plain.state_dict().items():
+        assert torch.allclose(value, model.state_dict()[name], atol=1e-6), name
+    model(torch.randn(2, 3, 8, 8))  # by itself, too
+    assert len(list(train(model, tasks, batches_of_images(), PCGrad(), optimizer, steps=4, device="cpu"))) == 4
+
+
+def test_what_the_optimiser_does_not_hold_piles_up_nowhere():
+    model, tasks = setting()
+    optimizer = torch.optim.SGD(model.heads.parameters(), 0.0)
+    alone = {}
+    for record in train(model, tasks, [next(batches())] * 5, None, optimizer, steps=5, device="cpu", clip=None):
+        alone[record.step] = model.encoder[0].weight.grad.clone()
+    assert torch.equal(alone[1], alone[5])
+    stranger = torch.optim.SGD(copy.deepcopy(model).parameters(), 0.1)
+    with pytest.raises(ValueError, match="holds no parameter of the model"):
+        list(train(model, tasks, batches(), None, stranger, steps=1, device="cpu"))
+
+
+@pytest.mark.parametrize("clip", [0, -1, float("nan")])
+def test_a_clip_of_0_or_less_is_refused(clip):
+    with pytest.raises(ValueError, match=r"clip=.*above 0"):
+        next(train(*setting(), batches(), steps=1, device="cpu", clip=clip))
+
+
+def test_keys_that_only_sound_like_ours_stay_what_they_are():
+    boxes = [
+        {"image": torch.zeros(3, 4, 4), "boxes": torch.ones(1, 4) * k, "labels": torch.tensor([k])} for k in (1, 2)
+    ]
+    assert collate(boxes)["boxes"][1].tolist() == [[2.0] * 4] and "box_labels" not in collate(boxes)
+    assert collate([{"ignored": True}, {"ignored": False}])["ignored"].tolist() == [True, False]
+    assert collate([{"a": None}, {"a": None}])["a"] == [None, None]
+    dates = [{"d": np.datetime64("2026-01-01"), "s": np.str_("x"), "n": np.float32(2)}]
+    assert collate(dates)["s"] == ["x"] and collate(dates)["n"].tolist() == [2]
+    mixed = collate([{"image": torch.zeros(3, 2, 2)}, {"text": "no image"}])
+    assert mixed["image"][1].isnan().all() and mixed["text"] == [None, "no image"]
+
+
+def test_named_tuples_are_named_by_their_fields_and_doubtful_lists_are_refused():
+    from collections import namedtuple
+
+    Row = namedtuple("Row", ["x", "t1", "t0"])
+    rows = [Row(b["x"], b["t1"], b["t0"]) for b in batches()]
+    assert go(*setting(), rows)[-1].losses == go(*setting())[-1].losses
+    assert collate([Row(1, 2, 3)])["t0"].tolist() == [3]
+    model = SharedEncoderModel(mlp(), {"x": nn.Linear(8, 1)}, reads="x")
+    with pytest.raises(DataError, match="'x' is both an input and a target"):
+        go(model, [regression("x")], [[torch.randn(8, 6), torch.zeros(8)]])
+
+
+@pytest.mark.parametrize("method", ["EqualWeights", "PCGrad", "GeometricMean"])
+def test_parts_of_any_batch_give_the_update_of_the_whole(method):
+    """Something else than a row a sample comes first; lists and arrays hold one entry a sample."""
+
+    def loss(o, b):
+        weight = torch.tensor(np.asarray(b["w"]), dtype=o.dtype)
+        length = torch.tensor([len(one) for one in b["rows"]], dtype=o.dtype)
+        return ((o[:, 0] - b["t0"]) ** 2 * weight * length).mean()
+
+    def change(parts):
+        model, tasks = setting()
+        before = [p.detach().clone() for p in model.parameters()]
+        more = {"w": np.arange(7.0), "rows": [torch.ones(k + 1) for k in range(7)]}
+        given = [{"prior": torch.ones(3)} | batch | more for batch in batches(size=7)]
+        go(model, [Task("t0", loss, None, "e"), tasks[1]], given, method, steps=1, accumulate=parts)
+        return torch.cat([(p.detach() - old).flatten() for p, old in zip(model.parameters(), before, strict=True)])
+
+    whole = change(1)
+    for parts in (2, 3, 20):
+        assert torch.allclose(change(parts), whole, rtol=1e-4, atol=1e-7)
+
+
+def test_gradnorm_balances_and_resumes_whatever_tasks_came_first():
+    def run(order, stop=None):
+        model, tasks = pyramid("tuple")
+        method = GradNorm()
+        given = [
+            {k: v for k, v in batch.items() if k in ("x", *names)}
+            for batch, names in zip(batches(12), order, strict=True)
+        ]
+        optimizer = torch.optim.SGD(model.parameters(), 0.05)
+        list(
+            train(
+                model,
+                tasks,
+                given[: stop or 12],
+                method,
+                optimizer,
+                steps=stop or 12,
+                schedule=lambda _: 1.0,
+                device="cpu",
+            )
+        )
+        if stop:
+            again = GradNorm()
+            again.load_state_dict(method.state_dict())
+            method = again
+            list(train(model, tasks, given[stop:], method, optimizer, steps=12, schedule=lambda _: 1.0, device="cpu"))
+        return method.w
+
+    both = [NAMES] * 11
+    assert run([("t0",), *both])["t0"] != 1
+    assert run([("t0",), *both], stop=4) == run([("t0",), *both])
+
+
+@pytest.mark.parametrize("method", GRADIENTS)
+def test_parameters_of_a_loss_learn_too(method):
+    if method == "MGDAUB":
+        return
+    heat = nn.Parameter(torch.zeros(()))
+    model, tasks = setting()
+    tasks[0] = Task("t0", lambda o, b: mse_loss(o[:, 0] * heat.exp(), b["t0"]), None, "e")
+    losses = losses_of(model, tasks, next(batches()))
+    expected = torch.autograd.grad(losses["t0"], heat, retain_graph=True)[0]
+    METHODS[method]().backward(losses, model)
+    assert torch.allclose(heat.grad, expected)
+
+
+def test_losses_that_differentiate_look_at_the_mode_or_take_options():
+    """A gradient penalty, an auxiliary output in training only, a key that is there at times."""
+
+    def penalty(o, b):
+        (slope,) = torch.autograd.grad(o.sum(), b["x"], create_graph=True)
+        return slope.square().mean()
+
+    class Aux(nn.Linear):
+        def forward(self, h):
+            return {"main": super().forward(h), "aux": super().forward(h)} if self.training else super().forward(h)
+
+    def optional(o, b):
+        return (mse_loss(o["main"][:, 0], b["t1"], reduction="none") * b.get("w", 1)).mean()
+
+    model = SharedEncoderModel(mlp(), {"t0": nn.Linear(8, 1), "t1": Aux(8, 1)}, reads="x")
+    tasks = [Task("t0", penalty, None, "e"), Task("t1", optional, None, "e")]
+    given = [
+        batch | {"x": batch["x"].requires_grad_()} | ({"w": torch.ones(8)} if k == 0 else {})
+        for k, batch in enumerate(batches())
+    ]
+    assert all(record.tasks == NAMES for record in go(model, tasks, given))
+
+
+def test_shared_parameters_count_once_and_must_be_the_encoders():
+    net = Net()
+    outputs = net(next(batches())["x"])
+    losses = {n: o.square().mean() for n, o in zip(NAMES, outputs, strict=True)}
+    once = jacobian(losses, net, shared=net.trunk)
+    assert torch.equal(jacobian(losses, net, shared=[*net.trunk.parameters(), net.trunk[0].weight]), once)
+    with pytest.raises(ValueError, match="not a part of the encoder"):
+        SharedEncoderModel(net, {"t0": Pick(0)}, shared=nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="1 parameters that are not the encoder's"):
+        SharedEncoderModel(net, {"t0": Pick(0)}, shared=[nn.Parameter(torch.zeros(1))])
+    model = SharedEncoderModel(net, {"t0": Pick(0), "t1": Pick(1)}, reads="x", shared=net.trunk)
+    net.trunk[0].requires_grad_(False)
+    net.trunk.append(nn.Linear(8, 8))  # such as an adapter
+    assert len(list(model.shared_parameters())) == 6
+    with pytest.raises(TrainingError, match="share a part of it only"):
+        go(model, [regression(n) for n in NAMES], method="MGDAUB")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_sparse_embeddings_and_mixed_precision_of_the_parameters(method):
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.next = nn.Embedding(20, 8, sparse=True), nn.Linear(8, 8).bfloat16()
+
+        def forward(self, x):
+            return self.next(self.embed(x).mean(1).bfloat16()).float()
+
+    model, _ = setting(Words)
+    x = torch.randint(0, 20, (8, 3), generator=torch.Generator().manual_seed(0))
+    outputs = model(x)
+    losses = {name: (outputs[name][:, 0] - k).square().mean() for k, name in enumerate(NAMES)}
+    METHODS[method]().backward(losses, model)
+    for parameter in model.parameters():
+        assert parameter.grad.dtype == parameter.dtype and parameter.grad.shape == parameter.shape
+
+
+def test_features_may_be_of_any_kind_of_dictionary_or_a_data_class():
+    from collections import OrderedDict
+    from dataclasses import dataclass
+
+    class Output(OrderedDict):
+        @property
+        def last(self):
+            return self["h"]
+
+    @dataclass
+    class Maps:
+        h: torch.Tensor
+
+    for made in (lambda h: Output(h=h), Maps):
+
+        class Encoder(nn.Module):
+            def __init__(self, made=made):
+                super().__init__()
+                self.net, self.made = mlp(), made
+
+            def forward(self, x):
+                return self.made(self.net(x))
+
+        class Head(nn.Linear):
+            def forward(self, features):
+                return super().forward(features.last if isinstance(features, Output) else features.h)
+
+        for method in ("EqualWeights", "PCGrad", "MGDAUB"):
+            model, tasks = setting(Encoder, {name: Head(8, 1) for name in NAMES})
+            assert len(go(model, tasks, method=method)) == 3
+
+
+def test_evaluate_takes_loaders_and_says_what_it_cannot_score():
+    class Typo:
+        def update(self, output, batch):
+            batch["typo"]
+
+        def compute(self):
+            raise AssertionError("nothing was scored")
+
+    model = SharedEncoderModel(mlp(), {"number": nn.Linear(8, 1)}, reads="x")
+    with pytest.warns(UserWarning, match="'number' has no score: its metric needs 'typo'"):
+        assert evaluate(model, [Task("number", None, Typo, "e")], Table(), device="cpu") == {}
+
+    class Count:
+        def __init__(self):
+            self.number = 0
+
+        def update(self, output, batch):
+            self.number += len(output)
+
+        def compute(self):
+            return {"n": self.number}
+
+    def number(data):
+        return evaluate(model, [Task("number", None, Count, "n")], data, batch_size=7, device="cpu")["number/n"]
+
+    assert number(Table()) == number(Loader(Table(), 10)) == number(DataLoader(Table(), 4, collate_fn=collate)) == 30
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter([collate([Table()[k]]) for k in range(5)])
+
+    assert number(Stream()) == 5
+
+
+def test_a_transforms_random_numbers_of_any_library_are_part_of_the_seed():
+    import random
+
+    def jitter(sample):
+        return {"x": sample["x"] + random.random() + np.random.rand(), "number": sample["number"]}
+
+    one, two = Loader(Table(), 4, transform=jitter), Loader(Table(), 4, transform=jitter)
+    first = next(one)["x"]
+    np.random.rand(3)
+    before = random.getstate()
+    assert torch.equal(next(two)["x"], first) and random.getstate() == before

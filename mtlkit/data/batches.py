@@ -1,6 +1,6 @@
 """What a batch is: a dictionary, named and cut into parts; how samples become one, with what is missing marked."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from mtlkit.data.errors import DataError
+from mtlkit.machine import tensors_of
 
 Sample = dict[str, Any]
 Batch = dict[str, Any]  # most values are tensors [B, ...]
-BOXES = ("boxes", "box_labels", "ignored", "ignored_labels")
+BOXES = (("boxes", "box_labels"), ("ignored", "ignored_labels"))
 
 
 class AbsentError(KeyError):
@@ -53,10 +54,18 @@ def named(batch: Any, reads: str | Sequence[str], tasks: Sequence[str]) -> Asked
     Raises:
         DataError: if it is something else.
     """
+    if hasattr(batch, "_asdict"):
+        batch = batch._asdict()
     if isinstance(batch, Mapping):
         return AskedBatch(batch)
     inputs = [reads] if isinstance(reads, str) else list(reads)
     if isinstance(batch, list | tuple):
+        targets = list(batch[-1]) if batch and isinstance(batch[-1], Mapping) else list(tasks)
+        if both := set(inputs) & set(targets):
+            raise DataError(
+                f"a batch is a list, in which {min(both)!r} is both an input and a target: give dictionaries, or "
+                "another name to the input (reads=...) or the task"
+            )
         if len(batch) == len(inputs) + 1 and isinstance(batch[-1], Mapping):
             return AskedBatch({**dict(zip(inputs, batch, strict=False)), **batch[-1]})
         if len(batch) == len(inputs) + len(tasks):
@@ -74,17 +83,12 @@ def batch_size(tree: Any) -> int:
     Raises:
         DataError: if there is no tensor in it.
     """
-    for tensor in _tensors(tree):
-        return len(tensor)
+    if isinstance(tree, list):
+        return len(tree)  # one entry a sample
+    for tensor in tensors_of(tree):
+        if tensor.ndim:
+            return len(tensor)
     raise DataError("there is no tensor in the batch: expected a dictionary of tensors [B, ...]")
-
-
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    if isinstance(tree, Tensor) and tree.ndim:
-        yield tree
-    elif isinstance(tree, Mapping | list | tuple):
-        for branch in tree.values() if isinstance(tree, Mapping) else tree:
-            yield from _tensors(branch)
 
 
 def cut(tree: Any, number: int, size: int) -> list[Any]:
@@ -94,12 +98,19 @@ def cut(tree: Any, number: int, size: int) -> list[Any]:
     if isinstance(tree, Mapping):
         parts = {name: cut(branch, number, size) for name, branch in tree.items()}
         return [{name: branches[k] for name, branches in parts.items()} for k in range(number)]
-    if isinstance(tree, list | tuple) and len(tree) == size and not any(isinstance(one, Tensor) for one in tree):
+    if isinstance(tree, np.ndarray) and tree.ndim and len(tree) == size:
+        return np.array_split(tree, number)
+    whole = [isinstance(one, Tensor) and one.ndim > 0 and len(one) == size for one in tree] if _is_row(tree) else []
+    if len(whole) == size and not all(whole):  # one entry a sample
         return [tree[part[0] : part[-1] + 1] for part in np.array_split(np.arange(size), number)]
     if isinstance(tree, list | tuple):
         branches = [cut(branch, number, size) for branch in tree]
         return [_like(tree, [branch[k] for branch in branches]) for k in range(number)]
     return [tree] * number
+
+
+def _is_row(tree: Any) -> bool:
+    return isinstance(tree, list | tuple) and not hasattr(tree, "_fields")
 
 
 def _like(tree: Any, values: list[Any]) -> Any:
@@ -125,6 +136,7 @@ def collate(samples: Sequence[Any]) -> Any:
     Raises:
         DataError: if an image has a NaN or infinite pixel, or what should be stacked differs in shape.
     """
+    samples = [sample._asdict() if hasattr(sample, "_asdict") else sample for sample in samples]
     if all(isinstance(sample, list | tuple) for sample in samples):
         if len({len(sample) for sample in samples}) > 1:
             raise DataError("samples are tuples of different lengths: let the data set give dictionaries")
@@ -132,26 +144,30 @@ def collate(samples: Sequence[Any]) -> Any:
     if not all(isinstance(sample, Mapping) for sample in samples):
         raise DataError(f"a sample is a {type(samples[0]).__name__}: expected a dictionary, or a tuple of tensors")
     keys = list(dict.fromkeys(key for sample in samples for key in sample))
-    batch = {key: _stack(key, [sample.get(key) for sample in samples]) for key in keys if key not in BOXES}
-    if "image" in batch:
-        for i, finite in enumerate(batch["image"].isfinite().flatten(1).all(1).tolist()):
-            if not finite:
-                raise DataError(f"image {i} of the batch has NaN or infinite pixels: mend the source or its transform")
+    pairs = [pair for pair in BOXES if any(pair[0] in sample and pair[1] in sample for sample in samples)]
+    padded = {key for pair in pairs for key in pair}
+    batch = {key: _stack(key, [sample.get(key) for sample in samples]) for key in keys if key not in padded}
+    if isinstance(batch.get("image"), Tensor):
+        there = torch.tensor([sample.get("image") is not None for sample in samples])
+        finite = batch["image"].isfinite().flatten(1).all(1) | ~there
+        if not finite.all():
+            at = int((~finite).nonzero()[0])
+            raise DataError(f"image {at} of the batch has NaN or infinite pixels: mend the source or its transform")
         batch.setdefault("label", torch.full((len(samples),), -1))
-    if "image" in batch or "boxes" in keys:
-        batch |= _padded(samples, "boxes", "box_labels")
-        batch["has_boxes"] = torch.tensor(["boxes" in sample for sample in samples])
-    if "ignored" in keys:
-        batch |= _padded(samples, "ignored", "ignored_labels")
+        pairs += [] if "boxes" in keys else [BOXES[0]]
+    for boxes, labels in pairs:
+        batch |= _padded(samples, boxes, labels)
+        if boxes == "boxes":
+            batch["has_boxes"] = torch.tensor(["boxes" in sample for sample in samples])
     return batch
 
 
 def _stack(key: str, values: Sequence[Any]) -> Any:
     """Put the values of one key together; `None` stands for a missing one."""
     there = [value for value in values if value is not None]
-    if isinstance(there[0], Mapping):
+    if there and all(isinstance(value, Mapping) for value in there):
         return collate([{} if value is None else value for value in values])
-    if not all(isinstance(value, Tensor | np.ndarray | np.generic | int | float) for value in there):
+    if not there or not all(map(_is_number, there)):
         return list(values)
     tensors = [torch.as_tensor(value) for value in there]
     if len(shapes := {tuple(tensor.shape) for tensor in tensors}) > 1:
@@ -167,6 +183,13 @@ def _stack(key: str, values: Sequence[Any]) -> Any:
     mark = torch.full(tensors[0].shape, float("nan") if kind.is_floating_point else kind != torch.bool and -1).to(kind)
     found = iter(tensors)
     return torch.stack([mark if value is None else next(found).to(kind) for value in values])
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is, or holds, numbers that a tensor can hold."""
+    if isinstance(value, Tensor):
+        return True
+    return isinstance(value, np.ndarray | np.generic | int | float) and np.asarray(value).dtype.kind in "biufc"
 
 
 def _padded(samples: Sequence[Sample], boxes: str, labels: str) -> Batch:
@@ -188,21 +211,21 @@ def check_sample(sample: Sample, index: int, dataset: Any) -> None:
     if not isinstance(sample, Mapping) or "image" not in sample:
         return  # the names of others' targets mean what they want
     label, boxes, box_labels = sample.get("label"), sample.get("boxes"), sample.get("box_labels")
-    if label is not None and not 0 <= int(label) < len(getattr(dataset, "classes", range(int(label) + 1))):
-        raise DataError(
-            f"sample {index}: its label is {int(label)}, but there are {len(dataset.classes)} classes from 0"
-        )
+    classes = getattr(dataset, "classes", None)
+    one = classes is not None and _is_number(label) and np.asarray(label).size == 1
+    if label is not None and classes is not None and one and not -1 <= int(label) < len(classes):
+        raise DataError(f"sample {index}: its label is {int(label)}, but there are {len(classes)} classes from 0")
     if boxes is None or box_labels is None:
         return
     if len(boxes) != len(box_labels):
         raise DataError(f"sample {index}: it has {len(boxes)} boxes but {len(box_labels)} box_labels")
     height, width = sample["image"].shape[-2:]
-    classes = len(getattr(dataset, "box_classes", ())) or float("inf")
+    number = len(getattr(dataset, "box_classes", ())) or float("inf")
     for (x0, y0, x1, y1), box_label in zip(boxes.tolist(), box_labels.tolist(), strict=True):
         box = f"the box ({x0:g}, {y0:g}, {x1:g}, {y1:g})"
-        if not 0 <= box_label < classes:
+        if not 0 <= box_label < number:
             raise DataError(
-                f"sample {index}: its box_labels hold {box_label}, but there are {classes} box classes from 0"
+                f"sample {index}: its box_labels hold {box_label}, but there are {number} box classes from 0"
             )
         if not (x0 < x1 and y0 < y1):
             raise DataError(f"sample {index}: {box} has no area; leave it out")

@@ -1,6 +1,9 @@
 """Samples become batches in an order that a seed determines and a run can resume: from one source or from several."""
 
+import random
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -60,7 +63,7 @@ class Loader:
         return batch
 
     def _fetch(self, indices: Tensor, epoch: int) -> Batch:
-        if self.transform is None and hasattr(self.dataset, "batch"):
+        if self.transform is None and reads_batches(self.dataset):
             return self.dataset.batch(indices)
         return collate([_sample(self.dataset, k, self.transform, self.seed, epoch) for k in indices.tolist()])
 
@@ -138,6 +141,8 @@ class MixedLoader:
         share = self.batch_size // self.group.size
         own = places[self.group.rank * share :][:share]
         batch = collate([self._sample(names[number], number, epoch, place) for number, epoch, place in own])
+        if "source" in batch:
+            raise DataError("samples have a key 'source', which says here where they come from: give it another name")
         batch["source"] = torch.tensor([number for number, _, _ in own])
         self.batches_given += 1
         return batch
@@ -165,7 +170,7 @@ class MixedLoader:
         Raises:
             ValueError: if it was taken with other sources.
         """
-        if state["drawn"].keys() != self.drawn.keys():
+        if list(state["drawn"]) != list(self.drawn):
             raise ValueError(f"the sources were {', '.join(state['drawn'])}; these are {', '.join(self.drawn)}")
         self.batches_given, self.drawn = state["batches_given"], dict(state["drawn"])
 
@@ -175,6 +180,12 @@ def mixture(sizes: Mapping[str, int], temperature: float) -> dict[str, float]:
     logits = np.log(list(sizes.values())) / temperature
     p = np.exp(logits - logits.max())
     return dict(zip(sizes, (p / p.sum()).tolist(), strict=True))
+
+
+def reads_batches(dataset: Any) -> bool:
+    """Whether a data set has a method `batch(indices)`; others' methods of that name do something else."""
+    method = getattr(dataset, "batch", None)
+    return callable(method) and next(iter(signature(method).parameters), "") == "indices"
 
 
 def _check_length(dataset: Any, what: str) -> None:
@@ -199,8 +210,11 @@ def _shared_size(batch_size: int, group: Group) -> int:
 
 def _sample(dataset: Any, index: int, transform: Callable[[Sample], Sample] | None, *stream: int) -> Any:
     """Read a sample with a random stream of its own."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_mix(*stream, index))
+    with torch.random.fork_rng(devices=[]), _other_streams():
+        number = _mix(*stream, index)
+        torch.manual_seed(number)
+        random.seed(number)
+        np.random.seed(number % 2**32)
         if hasattr(dataset, "__getitem__"):
             sample = dataset[index]
         else:
@@ -210,6 +224,17 @@ def _sample(dataset: Any, index: int, transform: Callable[[Sample], Sample] | No
             return sample
         after = getattr(dataset, "after_transform", None)  # what follows from what the transform has left
         return after(transform(sample)) if after else transform(sample)
+
+
+@contextmanager
+def _other_streams() -> Iterator[None]:
+    """Leave the random streams of Python and numpy, which a transform may use, where they were."""
+    states = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
 
 
 def _mix(*numbers: int) -> int:

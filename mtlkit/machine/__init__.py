@@ -1,6 +1,6 @@
 """What a training step runs on: devices, threads, precision, processes. Nothing here knows of tasks or models."""
 
-from mtlkit.machine.devices import map_tensors, one_thread, pick_device, to_device
+from mtlkit.machine.devices import map_tensors, one_thread, pick_device, tensors_of, to_device
 from mtlkit.machine.machine import THIS_MACHINE, Machine
 from mtlkit.machine.parallel import ALONE, Group, ParallelError, is_sharded, joined
 from mtlkit.machine.precision import LossScale, at_least_float32, pick_precision
@@ -19,5 +19,6 @@ __all__ = [
     "one_thread",
     "pick_device",
     "pick_precision",
+    "tensors_of",
     "to_device",
 ]

@@ -1,8 +1,10 @@
 """On which device torch computes, and with how many threads."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -46,12 +48,31 @@ def to_device(tree: Any, device: torch.device) -> Any:
     return map_tensors(move, tree)
 
 
+def tensors_of(tree: Any) -> Iterator[Tensor]:
+    """Yield the tensors in `tree`: in dictionaries, lists, tuples and data classes."""
+    if isinstance(tree, Tensor):
+        yield tree
+        return
+    if is_dataclass(tree) and not isinstance(tree, type):
+        tree = [getattr(tree, field.name) for field in fields(tree)]
+    if isinstance(tree, Mapping | list | tuple):
+        for branch in tree.values() if isinstance(tree, Mapping) else tree:
+            yield from tensors_of(branch)
+
+
 def map_tensors(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
-    """Return `tree` with every tensor in it changed: in dictionaries, lists and tuples; anything else stays."""
+    """Return `tree` with every tensor in it changed, as `tensors_of` finds them; anything else stays."""
     if isinstance(tree, Tensor):
         return change(tree)
+    if isinstance(tree, MutableMapping):
+        same = copy(tree)  # of its own kind, with what else it can do
+        for name, branch in tree.items():
+            same[name] = map_tensors(change, branch)
+        return same
     if isinstance(tree, Mapping):
         return {name: map_tensors(change, branch) for name, branch in tree.items()}
+    if is_dataclass(tree) and not isinstance(tree, type):
+        return replace(tree, **{f.name: map_tensors(change, getattr(tree, f.name)) for f in fields(tree) if f.init})
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return type(tree)(*(map_tensors(change, branch) for branch in tree))
     if isinstance(tree, list | tuple):

@@ -35,15 +35,13 @@ class SharedEncoderModel(nn.Module):
         self.heads = Heads(heads)
         self.reads = reads if isinstance(reads, str) else tuple(reads)
         self.features: Any = None
-        chosen = shared.parameters() if isinstance(shared, nn.Module) else shared
-        ids = None if chosen is None else {id(parameter) for parameter in chosen}
-        self._shared_names = None if ids is None else {n for n, p in encoder.named_parameters() if id(p) in ids}
+        self._shared_names = None if shared is None else _names_of(encoder, shared)
 
     def forward(self, x: Any, tasks: Collection[str] | None = None) -> dict[str, Any]:
         """Return task name → output, of `tasks` or of all. In training the shared features h are kept in `features`."""
         features = self.encoder(x) if isinstance(self.reads, str) else self.encoder(*x)
         if not isinstance(features, Tensor):  # one may be made of another: the heads read copies that are not
-            features = map_tensors(lambda tensor: tensor.view_as(tensor), features)
+            features = map_tensors(lambda map_: map_ if map_.is_sparse else map_.view_as(map_), features)
         self.features = features if self.training else None
         return {name: head(features) for name, head in self.heads.items() if tasks is None or name in tasks}
 
@@ -53,12 +51,30 @@ class SharedEncoderModel(nn.Module):
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """Yield W_0, the parameters that every task trains."""
         for name, parameter in self.encoder.named_parameters():
-            if self._shared_names is None or name in self._shared_names:
+            if self._shared_names is None or any(f"{name}.".startswith(f"{own}.") for own in self._shared_names):
                 yield parameter
+
+    @property
+    def shares_a_part(self) -> bool:
+        """Whether the tasks share a part of the encoder only."""
+        return self._shared_names is not None
 
     def task_parameters(self, name: str) -> Iterator[nn.Parameter]:
         """Yield W_i, the parameters that only the task `name` trains."""
         return self.heads[name].parameters()
+
+
+def _names_of(encoder: nn.Module, shared: nn.Module | Iterable[nn.Parameter]) -> list[str]:
+    """Return the names, within an encoder, of a module (and what it may get later) or of parameters."""
+    if isinstance(shared, nn.Module):
+        if names := [name for name, module in encoder.named_modules() if module is shared]:
+            return names[:1] if names[0] else [name for name, _ in encoder.named_children()]
+        raise ValueError("shared=... is a module that is not a part of the encoder: give one that is")
+    ids = {id(parameter) for parameter in shared}
+    names = [name for name, parameter in encoder.named_parameters() if id(parameter) in ids]
+    if len(names) < len(ids):
+        raise ValueError(f"shared=... has {len(ids) - len(names)} parameters that are not the encoder's: give its own")
+    return names
 
 
 class Pick(nn.Module):
@@ -107,6 +123,11 @@ class Heads(nn.ModuleDict):
 
     def __contains__(self, name: object) -> bool:
         return name in self.names
+
+    def clear(self) -> None:
+        """Take all heads away."""
+        super().clear()
+        self.names.clear()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)

@@ -53,7 +53,14 @@ class Task:
         """The score that stands for the task as `evaluate` names it, e.g. "classify/accuracy"."""
         return f"{self.name}/{self.score}"
 
-    def count(self, batch: Batch) -> tuple[int, int]:
-        """Return the number of labelled samples in the batch, and that of the things its loss is a mean over."""
-        labelled = batch_size(batch) if self.labelled is None else int(self.labelled(batch).sum())
+    def count(self, batch: Batch, size: int | None = None) -> tuple[int, int]:
+        """Return the number of labelled samples in the batch, and that of the things its loss is a mean over.
+
+        Args:
+            batch: the batch.
+            size: its number of samples; that of its first tensor, if not given.
+        """
+        labelled = (
+            (batch_size(batch) if size is None else size) if self.labelled is None else int(self.labelled(batch).sum())
+        )
         return labelled, labelled if self.units is None else int(self.units(batch))

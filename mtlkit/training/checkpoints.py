@@ -5,6 +5,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,18 +56,17 @@ def save_checkpoint(path: str | Path, progress: Progress, config: dict[str, Any]
     """
     path = Path(path)
     tensors = _random_states()
-    outline = {name: _take_apart(part.state_dict(), name, tensors) for name, part in parts.items()}
-    about = {"format": FORMAT, "config": config, "parts": outline}
-    about |= {name: getattr(progress, name) for name in PROGRESS}
+    about = {"format": FORMAT, "config": config} | {name: getattr(progress, name) for name in PROGRESS}
     try:
-        header = json.dumps(about)
-    except (TypeError, ValueError) as error:
+        about["parts"] = {name: _take_apart(part.state_dict(), name, tensors) for name, part in parts.items()}
+        content = save(tensors, {"mtlkit": json.dumps(about)})
+    except Exception as error:  # whatever the libraries say of numbers and values that a file cannot hold
         raise CheckpointError(f"cannot write {path}: something in it is no plain value ({error})") from error
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with unfinished.open("xb") as file:
-            file.write(save(tensors, {"mtlkit": header}))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
@@ -105,7 +105,7 @@ def load_checkpoint(path: str | Path, **parts: Stateful) -> Checkpoint:
             raise CheckpointError(f"{path} has no {name!r}; it has {', '.join(about['parts'])}")
     with safe_open(path, "pt") as file:
         before: dict[str, Any] = {}
-        name = "random stream"
+        name = next(iter(parts), "random stream")
         try:
             states = {name: _put_together(about["parts"][name], file.get_tensor) for name in parts}
             streams = {key: file.get_tensor(key) for key in file.keys() if key.startswith("rng")}  # noqa: SIM118
@@ -113,10 +113,12 @@ def load_checkpoint(path: str | Path, **parts: Stateful) -> Checkpoint:
                 kept: dict[str, Tensor] = {}
                 before[name] = _put_together(_take_apart(part.state_dict(), name, kept), kept.__getitem__)
                 part.load_state_dict(states[name])
+            name = "random stream"
             _set_random_states(streams)
         except Exception as error:  # whatever a part says of a state that is not its own
             for changed, state in before.items():
-                parts[changed].load_state_dict(state)
+                with suppress(Exception):  # the others are brought back all the same
+                    parts[changed].load_state_dict(state)
             raise CheckpointError(f"{path} does not fit this {name}: {error}") from error
     return _progress(about)
 
@@ -143,6 +145,9 @@ def _about(path: Path) -> dict[str, Any]:
     for name, kind in kinds.items():
         if name not in about or not isinstance(about[name], kind):  # type: ignore[arg-type]
             raise CheckpointError(f"{path} is damaged: its {name!r} is {about.get(name)!r}; take another file")
+    scale = about["loss_scale"]
+    if scale is not None and (len(scale) != 2 or not all(isinstance(number, int | float) for number in scale)):
+        raise CheckpointError(f"{path} is damaged: its 'loss_scale' is {scale!r}; take another file")
     return about
 
 
@@ -164,9 +169,13 @@ def _set_random_states(states: Mapping[str, Tensor]) -> None:
 def _take_apart(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """Move the tensors of a nested state into `tensors` and return the rest as JSON can hold it."""
     if isinstance(tree, Tensor):
+        while name in tensors:  # "a.b" beside b of a
+            name += "'"
         tensors[name] = tree.detach().cpu().contiguous().clone()
         return {"tensor": name}
     if isinstance(tree, Mapping):
+        if strange := [key for key in tree if not isinstance(key, str | int | float | None)]:
+            raise TypeError(f"the key {strange[0]!r} of {name}: expected text or a number")
         return {"dict": [[key, _take_apart(value, f"{name}.{key}", tensors)] for key, value in tree.items()]}
     if isinstance(tree, list | tuple):
         return {"list": [_take_apart(value, f"{name}.{k}", tensors) for k, value in enumerate(tree)]}

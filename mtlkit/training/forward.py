@@ -1,8 +1,8 @@
 """From a batch to the losses of its parts: on the device, in the precision asked for, each with its share."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from weakref import WeakSet
 
@@ -12,8 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mtlkit.data import DataError
 from mtlkit.data.batches import AbsentError, AskedBatch, batch_size, cut, named
-from mtlkit.machine import LossScale, Machine, is_sharded, map_tensors, to_device
-from mtlkit.model import Blocks, SharedEncoderModel, evaluating, read_input
+from mtlkit.machine import LossScale, Machine, is_sharded, map_tensors, tensors_of, to_device
+from mtlkit.model import Blocks, SharedEncoderModel, read_input
 from mtlkit.tasks import Task
 from mtlkit.weighting import WeightingError
 from mtlkit.weighting.checks import check_finite, check_losses
@@ -45,8 +45,9 @@ class Forward:
         self.parameters = list(model.parameters())
         self.device = self.parameters[0].device
         self.complete = False  # whether all tasks take part in this step
-        self.needs: dict[str, set[str]] = {}  # task → what its loss asks a batch for, where nothing else says it
         self.never: dict[str, str] = {}  # task that has not taken part yet → the key that the batches lacked
+        self.layout = torch.channels_last
+        self.begun = False
 
     @property
     def averages(self) -> bool:
@@ -58,56 +59,41 @@ class Forward:
         if self.wrap and self.complete and self.network is self.model:  # one step has shown what has a gradient
             self.network = _data_parallel(self.model)
         batch = named(batch, self.model.reads, [task.name for task in self.tasks])
-        pieces, number = [batch], self.machine.accumulate
-        if number > 1:
-            if (size := batch_size(read_input(self.model, batch))) < number:
-                raise ValueError(f"a batch of {size} cannot be gone through in {number} parts: accumulate less")
-            pieces = [AskedBatch(part) for part in cut(batch, number, size)]
+        size = batch_size(read_input(self.model, batch))
+        number = min(self.machine.accumulate, size)
+        pieces = [AskedBatch(part) for part in cut(batch, number, size)] if number > 1 else [batch]
+        if number == 1 and self.group.size == 1:  # at once: only now it shows what a loss asks the batch for
+            here = {task.name: 1.0 for task in self.tasks if self._labelled(task, batch)}
+            losses = self.losses(batch, here) if here else {}
+            self.complete = len(losses) == len(self.tasks)
+            return BatchLosses(self, pieces, {name: [1.0] for name in losses}, losses)
         shares = self._shares(pieces)
         self.complete = len(shares) == len(self.tasks)
         return BatchLosses(self, pieces, shares)
 
+    def _labelled(self, task: Task, batch: AskedBatch) -> bool:
+        """Whether any sample of the batch has a target for the task, as far as the task says it."""
+        try:
+            return task.labelled is None or bool(task.labelled(batch).any())
+        except AbsentError as error:
+            self.never.setdefault(task.name, error.key)
+            return False
+
     def _shares(self, pieces: Sequence[AskedBatch]) -> dict[str, list[float]]:
         """Return task → what each piece's mean counts for in the mean over all pieces of all processes."""
-        if len(pieces) == 1 and self.group.size == 1:
-            return {task.name: [1.0] for task in self.tasks if self._asked(task, pieces, _has_labels)}
-        none = [(0, 0)] * len(pieces)
-        counts = torch.tensor([self._asked(task, pieces, _counts) or none for task in self.tasks], dtype=torch.double)
+        counts = torch.zeros(len(self.tasks), len(pieces), 2, dtype=torch.double)
+        for k, task in enumerate(self.tasks):
+            for n, piece in enumerate(pieces):
+                try:
+                    counts[k, n] = torch.tensor(task.count(piece, batch_size(read_input(self.model, piece))))
+                except AbsentError as error:
+                    self.never.setdefault(task.name, error.key)
         whole = self.group.sum(counts.sum(1))  # [tasks, 2]: labelled samples, units
         return {
-            task.name: (count[:, 1].clamp(min=1) / units.clamp(min=1)).tolist()
+            task.name: ((count[:, 0] > 0) * count[:, 1].clamp(min=1) / units.clamp(min=1)).tolist()
             for task, count, (labelled, units) in zip(self.tasks, counts, whole, strict=True)
             if labelled > 0
         }
-
-    def _asked(
-        self, task: Task, pieces: Sequence[AskedBatch], look: Callable[[Task, Sequence[AskedBatch]], Any]
-    ) -> Any:
-        """Return what `look` says of a task and its batch; `None` if the batch lacks a key that the task needs."""
-        try:
-            if task.labelled is None and (absent := self._needs(task.name, pieces[0]) - pieces[0].keys()):
-                raise AbsentError(min(absent))
-            found = look(task, pieces)
-        except AbsentError as error:
-            self.never.setdefault(task.name, error.key)
-            return None
-        self.never[task.name] = ""
-        return found
-
-    def _needs(self, task: str, piece: AskedBatch) -> set[str]:
-        """Return what the loss of a task asks a batch for, as a pass without gradients that changes nothing shows."""
-        if task not in self.needs and not self.sharded:
-            devices = [self.device] if self.device.type == "cuda" else []
-            eager = torch.compiler.set_stance("force_eager") if self.compiled else nullcontext()
-            with torch.random.fork_rng(devices), evaluating(self.model), eager:
-                piece = AskedBatch(to_device(piece, self.device))
-                outputs = self.model(read_input(self.model, piece))
-                for one in self.tasks:
-                    piece.asked = set()
-                    with suppress(AbsentError):
-                        _loss(one, outputs, piece)
-                    self.needs[one.name] = piece.asked
-        return self.needs.get(task, set())
 
     def say_what_never_came(self) -> None:
         """Warn of tasks that have not taken part in any step so far."""
@@ -120,25 +106,59 @@ class Forward:
                 )
 
     def losses(self, piece: AskedBatch, shares: Mapping[str, float]) -> dict[str, Tensor]:
-        """Return task → loss times its share, for the tasks in `shares`."""
+        """Return task → loss times its share, for the tasks in `shares`.
+
+        A task whose share is 0 has no target in this piece, and pays 0. One whose loss asks for what the whole batch
+        lacks is left out.
+        """
         piece = AskedBatch(to_device(piece, self.device))
-        x = map_tensors(_channels_last, read_input(self.model, piece))
         if self.compiled:
             torch.compiler.cudagraph_mark_step_begin()
+        losses: dict[str, Tensor] = {}
         with torch.autocast(self.device.type, self.low_precision) if self.low_precision else nullcontext():
-            outputs = self.network(x, list(shares))
-            losses = {}
+            outputs = self._outputs(read_input(self.model, piece), list(shares))
             for task in (task for task in self.tasks if task.name in shares):
                 try:
-                    losses[task.name] = _loss(task, outputs, piece)
+                    output = outputs[task.name]
+                    losses[task.name] = _loss(task, output, piece) if shares[task.name] else _nothing(output)
+                    self.never[task.name] = ""
                 except AbsentError as error:
-                    raise DataError(
-                        f"the loss of the task {task.name!r} asks for {error.key!r}, but the batch has "
-                        f"{', '.join(map(repr, piece))}: let Task(labelled=...) ask for the same"
-                    ) from error
+                    self._leave_out(task.name, error.key, piece)
         check_losses(losses)
-        losses = {name: loss if shares[name] == 1 else shares[name] * loss for name, loss in losses.items()}
+        losses = {name: loss if shares[name] in (0, 1) else shares[name] * loss for name, loss in losses.items()}
         return {name: self.scale(loss) for name, loss in losses.items()} if self.scale else losses
+
+    def _outputs(self, x: Any, tasks: list[str]) -> dict[str, Any]:
+        """Return the outputs of the network; one that cannot live with channels last gets its memory in order."""
+        if self.begun:
+            return self.network(map_tensors(self._laid_out, x), tasks)
+        buffers, stream = [buffer.clone() for buffer in self.model.buffers()], torch.get_rng_state()
+        try:
+            outputs = self.network(map_tensors(self._laid_out, x), tasks)
+        except RuntimeError as error:
+            if "view size is not compatible" not in str(error):
+                raise
+            self.layout = torch.contiguous_format
+            self.model.to(memory_format=self.layout)
+            torch.set_rng_state(stream)
+            with torch.no_grad():
+                for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                    buffer.copy_(before)
+            outputs = self.network(map_tensors(self._laid_out, x), tasks)
+        self.begun = True
+        return outputs
+
+    def _laid_out(self, tensor: Tensor) -> Tensor:
+        return tensor.contiguous(memory_format=self.layout) if tensor.ndim == 4 else tensor
+
+    def _leave_out(self, task: str, key: str, piece: AskedBatch) -> None:
+        own = next(one for one in self.tasks if one.name == task)
+        if own.labelled is not None or self.machine.accumulate > 1 or self.group.size > 1:
+            raise DataError(
+                f"the loss of the task {task!r} asks for {key!r}, but the batch has {', '.join(map(repr, piece))}: let "
+                "Task(labelled=...) ask for the same"
+            )
+        self.never.setdefault(task, key)
 
     @contextmanager
     def until_backward(self, last: bool) -> Iterator[None]:
@@ -176,33 +196,43 @@ class BatchLosses:
         tasks: names of the tasks that take part in this step.
     """
 
-    def __init__(self, forward: Forward, pieces: Sequence[AskedBatch], shares: Mapping[str, Sequence[float]]) -> None:
+    def __init__(
+        self,
+        forward: Forward,
+        pieces: Sequence[AskedBatch],
+        shares: Mapping[str, Sequence[float]],
+        losses: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self.forward, self.pieces, self.shares, self.tasks = forward, pieces, shares, list(shares)
+        self._losses = losses  # of the only part, where they were computed at once
 
     def __len__(self) -> int:
         return len(self.pieces)
 
     def __iter__(self) -> Iterator[Mapping[str, Tensor]]:
+        losses, self._losses = self._losses, None
+        if losses is not None:
+            yield losses
+            return
         for number, piece in enumerate(self.pieces):
             with self.forward.until_backward(last=number + 1 == len(self)):
                 yield self.forward.losses(piece, {task: share[number] for task, share in self.shares.items()})
 
 
-def _has_labels(task: Task, pieces: Sequence[AskedBatch]) -> bool:
-    return task.labelled is None or bool(task.labelled(pieces[0]).any())
+def _nothing(output: Any) -> Tensor:
+    """Return 0, with the graph of an output."""
+    return torch.stack([(0 * tensor).sum() for tensor in tensors_of(output)]).sum()
 
 
-def _counts(task: Task, pieces: Sequence[AskedBatch]) -> list[tuple[int, int]]:
-    return [task.count(piece) for piece in pieces]
-
-
-def _loss(task: Task, outputs: Mapping[str, Any], batch: AskedBatch) -> Tensor:
+def _loss(task: Task, output: Any, batch: AskedBatch) -> Tensor:
     """Return the loss of a task; what goes wrong in it is said with its name."""
     try:
-        return task.loss(outputs[task.name], batch)
+        return task.loss(output, batch)
     except AbsentError:
         raise
     except IndexError as error:
+        if "is out of bounds" not in str(error) or "Target" not in str(error):
+            raise
         raise DataError(
             f"the labels of the task {task.name!r} do not fit its output ({error}): number the classes from 0, and "
             "mark what is missing with the number that the loss ignores"
@@ -212,10 +242,6 @@ def _loss(task: Task, outputs: Mapping[str, Any], batch: AskedBatch) -> Tensor:
     except Exception as error:
         error.add_note(f"in the loss of the task {task.name!r}")
         raise
-
-
-def _channels_last(tensor: Tensor) -> Tensor:
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
 def _data_parallel(model: nn.Module) -> DistributedDataParallel:

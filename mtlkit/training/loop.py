@@ -15,7 +15,16 @@ from mtlkit.tasks import Task
 from mtlkit.training.forward import Forward, compile_model, recompute_activations
 from mtlkit.training.optim import MovingAverage, MuonAdamW, one_cycle
 from mtlkit.training.records import Block, Progress, Record
-from mtlkit.weighting import EqualWeights, NotFiniteError, Update, Weighting, WeightingError, conflict, jacobian
+from mtlkit.weighting import (
+    EqualWeights,
+    NotFiniteError,
+    StaticWeights,
+    Update,
+    Weighting,
+    WeightingError,
+    conflict,
+    jacobian,
+)
 from mtlkit.weighting.base import Losses, as_parts
 from mtlkit.weighting.checks import check_finite
 
@@ -37,7 +46,7 @@ def train(
     seconds: float | None = None,
     schedule: Callable[[float], float] = one_cycle,
     average: MovingAverage | None = None,
-    clip: float = 10.0,
+    clip: float | None = 10.0,
     cosine_every: int = 0,
     after: Progress | None = None,
     machine: Machine = THIS_MACHINE,
@@ -60,7 +69,7 @@ def train(
         seconds: stop after so much training time in all. The limit that is reached first ends the run.
         schedule: from progress in 0..1 to a factor on the learning rates.
         average: running average of the model, updated after each step.
-        clip: largest norm of the gradient of all parameters together.
+        clip: largest norm of the gradient of all parameters together; `None` for any.
         cosine_every: measure the conflict every so many steps, at one more backward pass a task; 0 is never.
         after: the record or checkpoint to go on from.
         machine: what the step runs on.
@@ -76,7 +85,8 @@ def train(
     """
     if steps is None and seconds is None:
         raise ValueError("training would never end: give steps=..., seconds=... or both")
-    for name, limit in (("steps", steps), ("seconds", seconds)):
+    clip = float("inf") if clip is None else clip
+    for name, limit in (("steps", steps), ("seconds", seconds), ("clip", clip)):
         if limit is not None and not limit > 0:
             raise ValueError(f"{name}={limit}: expected a limit above 0")
     machine, weighting = replace(machine, **on), weighting or EqualWeights()
@@ -126,6 +136,8 @@ def train(
                 to_combine: Losses = losses
                 if losses.tasks:
                     optimizer.zero_grad()
+                    for parameter in forward.parameters:  # also of what the optimiser does not hold
+                        parameter.grad = None
                     if cosine_every and step % cosine_every == 0:
                         (to_combine,) = losses
                         measured = conflict(jacobian(to_combine, model, group))
@@ -169,6 +181,13 @@ def _check(
         raise ValueError(f"two tasks have the name {twice[0]!r}: give each its own")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError("no parameter of the model is trained: set requires_grad of some of them")
+    if not hasattr(model, "heads"):
+        raise ValueError(
+            f"{type(model).__name__} has no heads: wrap it, SharedEncoderModel(model, {{task: Pick(...)}}, ...), "
+            "or give the model in it"
+        )
+    if optimizer is not None and not _holds_some_of(optimizer, model):
+        raise ValueError("the optimiser holds no parameter of the model: make it of model.parameters()")
     if optimizer is not None and _wants_a_closure(optimizer):
         raise ValueError(
             f"{type(optimizer).__name__} wants a closure that computes the loss again and again, but here each step "
@@ -176,7 +195,7 @@ def _check(
         )
     if headless := set(named) - set(model.heads):
         raise ValueError(f"the task {min(headless)!r} has no head; the model's heads are {', '.join(model.heads)}")
-    if unknown := weighting.weights.keys() - set(named):
+    if unknown := (weighting.weights if isinstance(weighting, StaticWeights) else {}).keys() - set(named):
         raise ValueError(f"there is a weight for {min(unknown)!r}, but the tasks are {', '.join(named)}")
     if machine.accumulate > 1 and cosine_every:
         raise ValueError(
@@ -195,6 +214,13 @@ def _check(
             f"{method} needs the gradients at the features themselves, and float16 cannot hold "
             "numbers so small: take precision='bfloat16' or 'float32', or a method at='parameters'"
         )
+
+
+def _holds_some_of(optimizer: Any, model: nn.Module) -> bool:
+    held = [parameter for group in optimizer.param_groups for parameter in group.get("params", ())]
+    ids = {id(parameter) for parameter in model.parameters()}
+    views = isinstance(optimizer, MuonAdamW)  # of the kernels
+    return views or not held or any(id(parameter) in ids for parameter in held)
 
 
 def _wants_a_closure(optimizer: Any) -> bool:

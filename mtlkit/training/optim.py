@@ -44,7 +44,7 @@ class MuonAdamW:
         others = [p for p in trained if id(p) not in chosen]
         self.matrices = [_as_matrix(kernel.detach()) for kernel in self.kernels]
         self.formats = [_in_channels_last(kernel) for kernel in self.kernels]  # in which the momentum is kept
-        fused = all(p.device.type in ("cpu", "cuda") for p in others)
+        fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in others)
         self.adamw = AdamW(others, lr=adamw_lr, weight_decay=adamw_decay, fused=fused) if others else None
         self.muon = Muon(self.matrices, lr=muon_lr, weight_decay=muon_decay, ns_steps=3) if self.kernels else None
         for group in self.param_groups:
@@ -59,8 +59,8 @@ class MuonAdamW:
         parts = {"adamw": self.adamw, "muon": self.muon}
         return {name: optimizer for name, optimizer in parts.items() if optimizer is not None}
 
-    def zero_grad(self) -> None:
-        """Forget all gradients."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients, whatever is asked for: there is nothing that zeros would be needed for."""
         if self.adamw is not None:
             self.adamw.zero_grad()
         for kernel in self.kernels:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from mtlkit.machine import ALONE, Group
 from mtlkit.weighting.checks import WeightingError, check_losses, read, values_of
@@ -174,6 +175,15 @@ class Weighting:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state that `state_dict` returned."""
+
+
+def refuse_data_parallel(model: nn.Module, group: Group, method: str) -> None:
+    """Raise a `WeightingError` if processes would silently drift apart: their hooks see no gradient taken by a task."""
+    if isinstance(model, DistributedDataParallel) and group.size == 1 and model.process_group.size() > 1:
+        raise WeightingError(
+            f"{method} takes gradients that DistributedDataParallel does not average: give backward the model itself "
+            "and group=... (mtlkit.machine.joined)"
+        )
 
 
 @contextmanager

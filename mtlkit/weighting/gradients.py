@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlkit.machine import ALONE, Group
-from mtlkit.weighting.base import Losses, Update, Weighting, adding_up, as_parts
+from mtlkit.weighting.base import Losses, Update, Weighting, adding_up, as_parts, refuse_data_parallel
 from mtlkit.weighting.checks import NotFiniteError, WeightingError, check_finite, constants, names
 from mtlkit.weighting.graph import Shared, feature_tensors, reached, shared_parameters
 from mtlkit.weighting.rows import add_gradients, split_rows, task_gradients
@@ -35,6 +35,7 @@ class GradientWeighting(Weighting):
         if at not in ("parameters", "features"):
             raise ValueError(f"gradients are taken at {at!r}: expected 'parameters' or 'features'")
         self.at = at
+        self._others: dict[tuple[str, ...], list[Tensor]] = {}  # tasks → what their losses train outside of the model
 
     def weigh(self, G: Array, tasks: Sequence[str]) -> Array:
         """Return the weights w `[K]` for the Gramian G = J Jᵀ `[K, K]`."""
@@ -71,6 +72,7 @@ class GradientWeighting(Weighting):
         Raises:
             WeightingError: if a loss or a gradient is NaN or infinite, or the method cannot be solved.
         """
+        refuse_data_parallel(model, group, type(self).__name__)
         parts, shared = as_parts(losses), shared_parameters(model, losses, shared)
         if self.at == "features" and len(parts) > 1:
             raise WeightingError(
@@ -79,6 +81,7 @@ class GradientWeighting(Weighting):
             )
         ids = {id(parameter) for parameter in shared}
         heads = [p for p in model.parameters() if p.requires_grad and id(p) not in ids]
+        heads += self._of_the_losses(losses, model)
         if not shared and not heads:
             raise WeightingError("no parameter of the model is trained: set requires_grad of some of them")
         with adding_up(model, group):
@@ -97,6 +100,16 @@ class GradientWeighting(Weighting):
                     torch.autograd.backward(features, split_rows(direction, features))
                 group.sum_([values, *(p.grad for p in model.parameters() if p.grad is not None)])
         return Update(values, self.factors)
+
+    def _of_the_losses(self, losses: Losses, model: Any) -> list[Tensor]:
+        """Return what the losses train and the model does not hold, such as a temperature; looked for once."""
+        if not isinstance(losses, Mapping):
+            return []
+        if (tasks := tuple(losses)) not in self._others:
+            known = set(model.parameters())
+            found = (tensor for loss in losses.values() for tensor in reached(loss))
+            self._others[tasks] = [tensor for tensor in dict.fromkeys(found) if tensor not in known]
+        return self._others[tasks]
 
     def _check_ways(self, losses: Mapping[str, Tensor], features: Sequence[Tensor], shared: set[int]) -> None:
         for task, loss in losses.items():

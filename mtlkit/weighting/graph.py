@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mtlkit.machine import tensors_of
 from mtlkit.weighting.checks import WeightingError
 
 Shared = Iterable[nn.Parameter] | nn.Module | None
@@ -53,8 +54,9 @@ def shared_parameters(model: Any, losses: Any, shared: Shared = None) -> list[nn
                 "shared_parameters(), or pass shared=..."
             )
         counts = Counter(parameter for loss in losses.values() for parameter in reached(loss))
-        chosen = [parameter for parameter in model.parameters() if counts[parameter] > 1]
-    return [parameter for parameter in chosen if parameter.requires_grad]
+        least = min(2, len(losses))  # of one loss alone: all that it reaches
+        chosen = [parameter for parameter in model.parameters() if counts[parameter] >= least]
+    return [parameter for parameter in dict.fromkeys(chosen) if parameter.requires_grad]
 
 
 def last_shared(losses: Mapping[str, Tensor], shared: Sequence[nn.Parameter]) -> nn.Parameter | None:
@@ -80,12 +82,9 @@ def feature_tensors(model: Any, method: str) -> list[Tensor]:
             f"{method} takes gradients at the shared features, and this model has kept none: build it as a "
             "SharedEncoderModel and let it run in training mode, or take a method at='parameters'"
         )
-    return [tensor for tensor in _tensors(features) if tensor.requires_grad]
-
-
-def _tensors(tree: Any) -> Iterable[Tensor]:
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, Mapping | list | tuple):
-        for branch in tree.values() if isinstance(tree, Mapping) else tree:
-            yield from _tensors(branch)
+    if getattr(model, "shares_a_part", False):
+        raise WeightingError(
+            f"{method} takes gradients at what the encoder gives, but the tasks share a part of it only (shared=...): "
+            "take a method at='parameters', or an encoder that is shared as a whole"
+        )
+    return [tensor for tensor in tensors_of(features) if tensor.requires_grad]

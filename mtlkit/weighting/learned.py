@@ -63,11 +63,19 @@ class _OneNumberPerTask(Weighting):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over numbers and Adam."""
-        numbers = state["numbers"]
-        self.of(list(numbers))
-        for task, number in numbers.items():
-            self.numbers[task].data.copy_(number)
-        self.optimizer.load_state_dict(state["optimizer"])
+        (first, *_) = self.optimizer.param_groups
+        old = self.numbers, self.optimizer
+        self.numbers = {}
+        self.optimizer = torch.optim.Adam([torch.empty(0)], first["lr"], weight_decay=first["weight_decay"])
+        try:
+            if numbers := state["numbers"]:  # in the order in which its Adam met them
+                self.of(list(numbers))
+                for task, number in numbers.items():
+                    self.numbers[task].data.copy_(number)
+            self.optimizer.load_state_dict(state["optimizer"])
+        except Exception:
+            self.numbers, self.optimizer = old
+            raise
 
 
 class Uncertainty(_OneNumberPerTask):
@@ -181,7 +189,7 @@ class GradNorm(Weighting):
         self.first: dict[str, Tensor] = {}
         self._rows: list[Tensor] = []  # of the step under way: the tasks' gradients of each part
         self._shared: Shared = None
-        self._layer: torch.nn.Parameter | None = None
+        self._layers: dict[tuple[str, ...], torch.nn.Parameter | None] = {}  # tasks → the layer that they share last
         self._negative = NegativeLosses(
             "GradNorm", "measures a task's progress by its loss over its first loss, and lets such a task starve others"
         )
@@ -191,10 +199,12 @@ class GradNorm(Weighting):
         return torch.dot(self._of(self.w, names(tasks, len(losses)), losses), losses)
 
     def _of(self, numbers: Mapping[str, Tensor], tasks: Sequence[str], like: Tensor) -> Tensor:
-        return torch.stack([numbers.get(task, like.new_ones(())) for task in tasks]).to(like)
+        return torch.stack([numbers.get(task, like.new_ones(())).to(like) for task in tasks])
 
     def backward(self, losses: Losses, model: Any, group: Group = ALONE, shared: Shared = None) -> Update:
         """Add Σ w_i ∇l_i to `.grad`, then move w."""
+        if shared is not self._shared:
+            self._layers = {}
         self._rows, self._shared = [], shared
         update = super().backward(losses, model, group, shared)
         if self._rows:
@@ -204,15 +214,15 @@ class GradNorm(Weighting):
 
     def before_backward(self, losses: Mapping[str, Tensor], model: Any) -> None:
         """Take the tasks' gradients of the last shared layer."""
-        if self._layer is not None and self._layer.requires_grad:
-            rows, (found,), _ = task_gradients([losses], [self._layer], keep_graph=True)
-        else:
-            found = False
-        if not found:  # the first step, another model, or another part of it is frozen
-            self._layer = last_shared(losses, shared_parameters(model, losses, self._shared))
-            if self._layer is None:
+        tasks, found = tuple(losses), False
+        if (layer := self._layers.get(tasks)) is not None and layer.requires_grad:
+            rows, (found,), _ = task_gradients([losses], [layer], keep_graph=True)
+        if not found:  # the first time, another model, or another part of it is frozen
+            layer = last_shared(losses, shared_parameters(model, losses, self._shared))
+            self._layers[tasks] = layer
+            if layer is None:
                 return
-            rows = task_gradients([losses], [self._layer], keep_graph=True).jacobian
+            rows = task_gradients([losses], [layer], keep_graph=True).jacobian
         self._rows.append(rows)
 
     def balance(self, tasks: Sequence[str], losses: Tensor, norms: Tensor) -> None:

@@ -1,12 +1,13 @@
 """Gradients as the rows of one matrix: taken task by task, and put back into the shape of the parameters."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mtlkit.weighting.checks import values_of
+from mtlkit.weighting.checks import WeightingError, values_of
 
 
 class TaskGradients(NamedTuple):
@@ -42,14 +43,21 @@ def task_gradients(
         values = values + values_of(losses) if n else values_of(losses)
         if n == 0:
             size, like = sum(tensor.numel() for tensor in tensors), (*tensors, *also_into)[0]
-            J = torch.zeros(len(losses), size, dtype=like.dtype, device=like.device)
+            kind = reduce(torch.promote_types, [tensor.dtype for tensor in tensors] or [like.dtype])
+            if kind.is_complex:
+                raise WeightingError("gradients of complex parameters cannot be compared: keep them as pairs of reals")
+            J = torch.zeros(len(losses), size, dtype=kind, device=like.device)
             places = [place.unbind() for place in split_rows(J, tensors)]
         write = torch._foreach_add_ if n else torch._foreach_copy_
         for k, loss in enumerate(losses.values()):
             retain = keep_graph or k + 1 < len(losses)
             gradients = torch.autograd.grad(loss, [*tensors, *also_into], retain_graph=retain, allow_unused=True)
             reached = [old or g is not None for old, g in zip(reached, gradients, strict=False)]
-            here = [(place[k], g) for place, g in zip(places, gradients, strict=False) if g is not None]
+            here = [
+                (place[k], g.to_dense() if g.is_sparse else g)
+                for place, g in zip(places, gradients, strict=False)
+                if g is not None
+            ]
             if here:
                 write([place for place, _ in here], [g for _, g in here])
             add_gradients(also_into, gradients[len(tensors) :])
@@ -61,6 +69,7 @@ def add_gradients(tensors: Iterable[Tensor], gradients: Iterable[Tensor | None])
     """Add to the `.grad` of each tensor what belongs to it, as a backward pass does."""
     for tensor, gradient in zip(tensors, gradients, strict=True):
         if gradient is not None:
+            gradient = gradient.to(tensor.dtype)
             tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
 
 
