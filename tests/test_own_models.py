@@ -623,7 +623,7 @@ def test_a_network_that_cannot_live_with_channels_last_trains_all_the_same():
     for name, value in plain.state_dict().items():
         assert torch.allclose(value, model.state_dict()[name], atol=1e-6), name
     model(torch.randn(2, 3, 8, 8))  # by itself, too
-    assert len(list(train(model, tasks, batches_of_images(), PCGrad(), optimizer, steps=4, device="cpu"))) == 4
+    assert len(go(model, tasks, batches_of_images(), "PCGrad", steps=4)) == 4
 
 
 def test_what_the_optimiser_does_not_hold_piles_up_nowhere():

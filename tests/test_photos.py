@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -651,7 +652,7 @@ def test_a_hash_leaves_no_split_empty():
     ],
 )
 def test_what_is_tested_on_is_never_trained_on(lists, expected):
-    assert pick_pair(lists) == expected
+    assert pick_pair(lists, Path()) == expected
 
 
 def test_an_image_in_both_lists_is_said(tmp_path):
@@ -696,10 +697,12 @@ def test_an_image_is_not_taken_from_another_split(tmp_path):
 def test_two_annotations_of_one_image_and_two_images_of_one_name_are_named(tmp_path):
     voc(tmp_path)
     (tmp_path / "Annotations/001.xml").write_text(xml("000.png", [obj()]), encoding="utf-8")
+    (tmp_path / "JPEGImages/001.png").unlink()
     with pytest.raises(DataError, match=r"001.xml: is for the image 000.png, and so is .*000.xml"):
         opened(VocFolder, tmp_path)
     (tmp_path / "Annotations/001.xml").write_text(xml("001", [obj()]), encoding="utf-8")
-    picture().save(tmp_path / "JPEGImages/001.jpg")
+    for ending in ("jpg", "png"):
+        picture().save(tmp_path / f"JPEGImages/001.{ending}")
     with pytest.raises(DataError, match=r"001.xml: its image '001' may be JPEGImages/001.jpg and JPEGImages/001.png"):
         opened(VocFolder, tmp_path)
 
@@ -814,3 +817,250 @@ def test_scenes_written_and_read_back_need_no_word(tmp_path):
         for split in ("train", "val"):
             export(DigitScenes(split, 6), tmp_path / layout, layout, split)
         assert [len(photos) for photos in both(reader, tmp_path / layout)] == [6, 6]
+
+
+# found by trying
+
+
+def flat(root, numbers, filename=lambda k: f"{k:03d}.png", objects=lambda k: [obj()]):
+    root.mkdir(parents=True, exist_ok=True)
+    for k in numbers:
+        picture(k).save(root / f"{k:03d}.png")
+        (root / f"{k:03d}.xml").write_text(xml(filename(k), objects(k)), encoding="utf-8")
+
+
+def silently(reader, root, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        return [opened(reader, root, split, **options) for split in reader.pair(root)]
+
+
+def said(reader, root, **options):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for split in reader.pair(root):
+            opened(reader, root, split, **options)
+    return "\n".join(str(one.message) for one in found)
+
+
+def test_files_that_were_renamed_go_by_their_own_names(tmp_path):
+    order = [3, 5, 1, 0, 2, 4]
+    flat(tmp_path, range(6), lambda k: f"{order[k]:03d}.png")
+    with pytest.raises(DataError, match=r"000.xml: its <filename> means 003.png, but 000.png lies there"):
+        silently(VocFolder, tmp_path)
+    for photos in silently(VocFolder, tmp_path, repair=True):
+        assert all(photo.path.stem == Path(photo.source).stem for photo in photos.photos)
+
+
+def test_images_in_both_coco_files_are_said(tmp_path):
+    (tmp_path / "images").mkdir()
+    for k in range(6):
+        picture(k).save(tmp_path / f"images/{k:03d}.png")
+    for name, numbers in (("train", range(5)), ("val", range(3, 6))):
+        (tmp_path / f"{name}.json").write_text(json.dumps(coco_content(numbers)), encoding="utf-8")
+    assert "2 images stand in both 'train' and 'val', e.g. 003.png" in said(CocoFolder, tmp_path)
+
+
+def test_copies_of_one_photograph_stay_together(tmp_path):
+    content = coco_content(range(30))
+    (tmp_path / "train").mkdir()
+    for k, image in enumerate(content["images"]):
+        image["file_name"] = f"img{k // 3}_jpg.rf.{k * 7919:032x}.jpg"
+        picture(k // 3).save(tmp_path / "train" / image["file_name"])
+    (tmp_path / "train/_annotations.coco.json").write_text(json.dumps(content), encoding="utf-8")
+    train, test = silently(CocoFolder, tmp_path)
+    taken = [{photo.path.name.partition("_")[0] for photo in part.photos} for part in (train, test)]
+    assert taken[1] and not taken[0] & taken[1] and len(train) + len(test) == 30
+
+
+def test_a_missing_image_is_not_taken_from_elsewhere(tmp_path):
+    content = coco_content(range(4))
+    for folder in ("images", "masks"):
+        (tmp_path / "a" / folder).mkdir(parents=True)
+        for k in range(4):
+            picture(k).save(tmp_path / "a" / folder / f"{k:03d}.png")
+    (tmp_path / "a/labels.json").write_text(json.dumps(content), encoding="utf-8")
+    (tmp_path / "a/images/001.png").unlink()
+    for camera in (1, 2):
+        (tmp_path / f"b/cam{camera}").mkdir(parents=True)
+        for k in range(2):
+            picture(k).save(tmp_path / f"b/cam{camera}/{k:03d}.png")
+    for k, image in enumerate(content["images"]):
+        image["file_name"] = f"cam{1 + k // 2}/{k % 2:03d}.png"
+    (tmp_path / "b/labels.json").write_text(json.dumps(content), encoding="utf-8")
+    assert sum(map(len, silently(CocoFolder, tmp_path / "b"))) == 4
+    (tmp_path / "b/cam2/001.png").unlink()
+    flat(tmp_path / "c/one", range(3))
+    flat(tmp_path / "c/two", range(3))
+    (tmp_path / "c/two/001.png").unlink()
+    for folder, reader, name in (
+        ("a", CocoFolder, "001.png"),
+        ("b", CocoFolder, "cam2/001.png"),
+        ("c", VocFolder, "001.png"),
+    ):
+        with pytest.raises(DataError, match=f"its image '{name}' is not there"):
+            silently(reader, tmp_path / folder)
+
+
+def test_two_names_that_end_on_one_file_are_left_out(tmp_path):
+    content = coco_content(range(4))
+    (tmp_path / "images").mkdir()
+    for k, image in enumerate(content["images"]):
+        image["file_name"] = f"cam{k % 2}/{k // 2}.png"
+        picture(k).save(tmp_path / f"images/{k // 2}.png")
+    for k in (7, 8):
+        content["images"].append({"id": k, "file_name": f"{k}.png"})
+        content["annotations"].append({"image_id": k, "category_id": 1, "bbox": [5, 5, 9, 9]})
+        picture(k).save(tmp_path / f"images/{k}.png")
+    (tmp_path / "labels.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match=r"the images 'cam0/0.png' and 'cam1/0.png' are both 0.png"):
+        silently(CocoFolder, tmp_path)
+    assert sorted(sum(map(names, silently(CocoFolder, tmp_path, repair=True)), [])) == ["7.png", "8.png"]  # noqa: RUF017
+
+
+def test_a_turned_tiff_is_read_as_pillow_shows_it(tmp_path):
+    image = Image.fromarray(np.zeros((48, 64, 3), np.uint8))
+    exif = image.getexif()
+    exif[274] = 6
+    for k in range(3):
+        image.save(tmp_path / f"{k}.tif", exif=exif)
+        (tmp_path / f"{k}.xml").write_text(xml(f"{k}.tif", [obj((5, 40, 30, 63))], None), encoding="utf-8")
+    assert boxes(silently(VocFolder, tmp_path)[0]) == [[4, 39, 30, 63]]
+
+
+@pytest.mark.parametrize("mark", ["1", "true", "Yes", "1.0"])
+def test_difficult_is_understood_and_nothing_else_is_nothing_to_learn(tmp_path, mark):
+    voc(tmp_path, objects=lambda k: [obj(extra=f"<difficult>{mark}</difficult>")])
+    with pytest.raises(
+        DataError, match="all 4 objects are marked as difficult or crowds, so there is nothing to learn"
+    ):
+        opened(VocFolder, tmp_path)
+
+
+def test_several_lists_of_one_kind_are_refused_and_lists_elsewhere_are_read(tmp_path):
+    for folder, numbers in (("train_day", range(3)), ("train_night", range(3, 6)), ("test", range(6, 8))):
+        flat(tmp_path / "days" / folder, numbers)
+    with pytest.raises(DataError, match="several lists to train on, train_day, train_night"):
+        VocFolder.pair(tmp_path / "days")
+    coco(tmp_path / "parts")
+    where = tmp_path / "parts/annotations"
+    (where / "instances_train.json").rename(where / "instances_train_a.json")
+    shutil.copy(where / "instances_train_a.json", where / "instances_train_b.json")
+    with pytest.raises(DataError, match="several lists to train on"):
+        CocoFolder.pair(tmp_path / "parts")
+    (where / "instances_train_b.json").unlink()
+    (where / "instances_val.json").rename(where / "val.json")
+    assert CocoFolder.pair(tmp_path / "parts") == ("train_a", "val")
+    for place in ("ImageSets", "."):
+        root = voc(tmp_path / f"lists{len(place)}")
+        main = root / "ImageSets/Main"
+        for split in ("train", "val"):
+            rows = (main / f"{split}.txt").read_text(encoding="utf-8").split()
+            text = "".join(f"JPEGImages/{name}.png Annotations/{name}.xml\n" for name in rows)
+            (root / place / f"{split}_list.txt").write_text(text, encoding="utf-8")
+        shutil.rmtree(main)
+        assert [len(part) for part in both(VocFolder, root)] == [4, 2]
+    with pytest.raises(DataError, match="name one 'train' and another 'test' or 'val'"):
+        pick_pair(["trainval", "val"], tmp_path)
+
+
+def test_annotations_in_unexpected_places_are_said(tmp_path):
+    voc(tmp_path)
+    (tmp_path / "Annotations/000.xml").rename(tmp_path / "JPEGImages/000.xml")
+    with pytest.raises(DataError, match=r"1 .xml files lie outside of Annotations/"):
+        opened(VocFolder, tmp_path)
+    root = tmp_path / "robo"
+    for split, numbers in (("train", range(3)), ("valid", range(3, 5)), ("test", range(5, 7))):
+        flat(root / split, numbers)
+    flat(root, [9])
+    with pytest.raises(DataError, match=r"009.xml: lies in none of the folders that are splits"):
+        silently(VocFolder, root)
+    assert [len(part) for part in silently(VocFolder, root, repair=True)] == [3, 2]
+
+
+def test_strange_boxes_of_one_photograph_are_named(tmp_path):
+    for box, what in (
+        ((0.1, 0.2, 0.5, 0.6), "002.xml: all boxes of 002.png lie within one pixel"),
+        ((5, 5, 4, 9), "002.xml"),
+    ):
+        root = voc(tmp_path / str(len(what)), objects=lambda k, box=box: [obj(box)] if k == 2 else [obj()])
+        with pytest.raises(DataError, match=what):
+            opened(VocFolder, root)
+    coco(tmp_path / "thin", change=lambda c: c["annotations"][0].update(bbox=[40.5, 5, 1e-6, 20]))
+    with pytest.raises(DataError, match=r"annotation 100 \(cat\).*no area"):
+        opened(CocoFolder, tmp_path / "thin")
+
+
+def test_names_in_two_unicode_forms_are_one_class(tmp_path):
+    import unicodedata
+
+    voc(tmp_path, objects=lambda k: [obj(name=unicodedata.normalize(("NFC", "NFD")[k % 2], "méduse"))])
+    with pytest.warns(DataWarning, match="taken as one"):
+        assert opened(VocFolder, tmp_path).box_classes == ("méduse",)
+
+
+def test_links_to_themselves_pipes_and_names_in_no_encoding_do_no_harm(tmp_path):
+    voc(tmp_path / "loop")
+    (tmp_path / "loop/JPEGImages/001.png").unlink()
+    os.symlink("001.png", tmp_path / "loop/JPEGImages/001.png")
+    with pytest.raises(DataError, match=r"its image '001.png' is not there"):
+        opened(VocFolder, tmp_path / "loop")
+    voc(tmp_path / "pipe")
+    (tmp_path / "pipe/JPEGImages/002.png").unlink()
+    os.mkfifo(tmp_path / "pipe/JPEGImages/002.png")
+    with pytest.raises(DataError, match=r"its image '002.png' is not there"):
+        opened(VocFolder, tmp_path / "pipe")
+    flat(tmp_path / "names", range(4))
+    for ending in ("png", "xml"):
+        os.rename(tmp_path / f"names/000.{ending}", os.fsencode(tmp_path) + b"/names/caf\xe9." + ending.encode())
+    (tmp_path / "names/001.xml").write_text(xml("001.png", [obj()]), encoding="utf-8")
+    assert sum(map(len, silently(VocFolder, tmp_path / "names", repair=True))) == 4
+    root = voc(tmp_path / "dots")
+    (root / "ImageSets/Main/train.txt").write_text("000\n.\n/\n\\\n001\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"3 faults|is missing"):
+        opened(VocFolder, root)
+
+
+def test_equal_names_in_folders_are_split_by_their_paths(tmp_path):
+    content = coco_content(range(5))
+    for k, image in enumerate(content["images"]):
+        image["file_name"] = f"scan_{k}/image.png"
+        (tmp_path / f"scan_{k}").mkdir()
+        picture(k).save(tmp_path / f"scan_{k}/image.png")
+    (tmp_path / "labels.json").write_text(json.dumps(content), encoding="utf-8")
+    train, test = silently(CocoFolder, tmp_path)
+    assert len(test) >= 1 and len(train) + len(test) == 5
+
+
+def test_an_image_that_is_not_kept_is_read_once_each_time(tmp_path, monkeypatch):
+    photos = opened(VocFolder, voc(tmp_path))
+    photos._samples, photos.cache, photos._kept = {}, 0, 0
+    read, asked = type(photos)._read, []
+    monkeypatch.setattr(type(photos), "_read", lambda self, photo: asked.append(photo) or read(self, photo))
+    photos[0], photos[0]
+    assert len(asked) == 2
+
+
+def test_an_empty_split_is_left_out_where_another_can_be_tested_on(tmp_path):
+    for split, numbers in (("train", range(4)), ("valid", range(4, 6)), ("test", ())):
+        (tmp_path / split).mkdir()
+        for k in numbers:
+            picture(k).save(tmp_path / split / f"{k:03d}.png")
+        (tmp_path / split / "_annotations.coco.json").write_text(json.dumps(coco_content(numbers)), encoding="utf-8")
+    assert CocoFolder.pair(tmp_path) == ("train", "valid")
+    assert "test/_annotations.coco.json lists no images and is left out" in said(CocoFolder, tmp_path)
+
+
+def test_messages_stay_short_and_look_takes_either_format(tmp_path):
+    coco(tmp_path)
+    many = json.dumps({f"image {k}": {} for k in range(5000)})
+    long = json.dumps(coco_content(range(4))).replace("[5, 5, 20, 20]", f"[{'1' * 6000}, 5, 20, 20]")
+    wordy = json.dumps(coco_content(range(4), "x" * 5000))
+    for content in (many, long, wordy):
+        (tmp_path / "annotations/instances_train.json").write_text(content, encoding="utf-8")
+        with pytest.raises(DataError) as error:
+            opened(CocoFolder, tmp_path)
+        assert max(map(len, str(error.value).splitlines())) < 500
+    root = voc(tmp_path / "voc")
+    (root / "label_map.json").write_text('{"cat": 1}', encoding="utf-8")
+    assert look.look(root)[0].name == "train"

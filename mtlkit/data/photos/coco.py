@@ -1,21 +1,19 @@
 """The COCO layout, read and written."""
 
-import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-from faster_coco_eval.core import mask
+from typing import Any, NamedTuple
 
 from mtlkit.data.errors import DataError
+from mtlkit.data.photos.classes import image_classes, merge_names
 from mtlkit.data.photos.faults import Faults
-from mtlkit.data.photos.files import Folder, read_json
-from mtlkit.data.photos.photos import Box, Photo, Photos, image_classes, merge_names
+from mtlkit.data.photos.files import Folder, as_id, as_size, read_json, says_yes, short
+from mtlkit.data.photos.photos import Box, Photo, Photos, around
 from mtlkit.data.photos.splits import PARTS, hashed, pick_pair, role
-from mtlkit.data.photos.writing import all_samples, true_boxes, write_image
 
 OTHER_KINDS = ("captions_", "person_keypoints_", "panoptic_", "stuff_", "image_info_")  # of annotations
 
@@ -50,28 +48,48 @@ class CocoFolder(Photos):
         name, part = files.find(split)
         content = _Content(files.files[name], faults)
         photos = content.photos(folder, name)
-        order = list(dict.fromkeys(n for file in files.in_order() for n in category_names(file)))
+        order = list(dict.fromkeys(n for file in files.in_order() for n in summary(file).categories))
         for other in files.in_order():
-            if other != content.file and (strange := set(content.names.values()) ^ set(category_names(other))):
+            if other != content.file and (strange := set(content.names.values()) ^ set(summary(other).categories)):
                 faults.note(
                     f"{content.file.name} and {other.name} have not the same categories: {', '.join(sorted(strange))}"
                 )
+        for other in files.empty:
+            faults.note(f"{other.relative_to(folder.root)} lists no images and is left out")
         if len(set(content.names.values())) < len(content.names):
             faults.note("several categories have the same name: taken as one class")
+        self._say_what_is_in_both(files, name, photos, folder, faults)
         spell = merge_names(Counter({name: len(order) - k for k, name in enumerate(order)}), faults)
         if part:
-            here = set(hashed(sorted(photo.path.name for photo in photos), part))
-            photos = [photo for photo in photos if photo.path.name in here]
+            places = {photo.path.relative_to(folder.root).as_posix(): photo for photo in photos}
+            photos = [places[place] for place in hashed(list(places), part)]
             faults.note("there is no file to test on: about a fifth of the images is taken, by a hash of the name")
         box_classes = list(dict.fromkeys(map(spell, order)))
         photos = [photo.renamed(spell) for photo in photos]
-        about = image_classes(photos, label, box_classes, content.scene_classes)
+        about = image_classes(label, box_classes, content.scene_classes)
         super().__init__(photos, size, box_classes=box_classes, repair=repair, faults=faults, **about)
+
+    @staticmethod
+    def _say_what_is_in_both(
+        files: "_Files", name: str, photos: Sequence[Photo], folder: Folder, faults: Faults
+    ) -> None:
+        pair = pick_pair(list(files.files), folder.root) or ()
+        for other in [other for other in pair if name in pair and other != name]:
+            theirs = set()
+            for image in summary(files.files[other]).images:
+                with suppress(DataError):
+                    theirs.add(find_image(folder, files.files[other], other, image))
+            if both := {photo.path for photo in photos} & theirs:
+                example = min(both).name
+                faults.note(
+                    f"{len(both)} images stand in both {name!r} and {other!r}, e.g. {example}: scores will flatter"
+                )
 
     @staticmethod
     def pair(root: str | Path) -> tuple[str, str]:
         """Return the names of the splits to train and to test on."""
-        return pick_pair(list(_Files(Folder(root)).files)) or ("train part", "test part")
+        folder = Folder(root)
+        return pick_pair(list(_Files(folder).files), folder.root) or ("train part", "test part")
 
 
 class _Files:
@@ -79,7 +97,8 @@ class _Files:
 
     def __init__(self, folder: Folder) -> None:
         self.root = root = folder.root
-        found = [file for file in folder.having(".json") if not file.name.startswith(OTHER_KINDS)]
+        every = folder.having(".json")
+        found = [file for file in every if not file.name.startswith(OTHER_KINDS)] or every
         within = [file for file in found if file.parent.name.lower() == "annotations"]
         places = (
             [file for file in within if file.name.startswith("instances_")],
@@ -88,7 +107,16 @@ class _Files:
             [file for file in found if file.parent == root],
             [file for file in found if file.parent.parent == root],
         )
-        files = next((place for place in places if place), [])
+        files: list[Path] = []
+        for place in places:  # a split that is not there yet may lie elsewhere
+            have = {self._role(file) for file in files}
+            files += [
+                file for file in place if file not in files and (not files or self._role(file) not in {None, *have})
+            ]
+        roles = [self._role(file) for file in files]
+        spare = {file for file in files if self._role(file) in (None, "test") and ("val" in roles or len(files) > 1)}
+        self.empty = [file for file in spare if len(files) > 1 and not summary(file).images]  # needed by nothing
+        files = [file for file in files if file not in self.empty]
         if not files:
             deeper = [child for child in root.parent.glob("*") if root.name == "annotations" and child == root]
             hint = f"; did you mean {root.parent}?" if deeper else ""
@@ -99,11 +127,17 @@ class _Files:
             )
         self.files: dict[str, Path] = {}
         for file in files:
-            by_folder = file.name == "_annotations.coco.json" or (role(file.stem) is None and role(file.parent.name))
-            name = file.parent.name if by_folder and file.parent != root else file.stem.removeprefix("instances_")
+            name = file.parent.name if self._by_folder(file) else file.stem.removeprefix("instances_")
             if name in self.files:
                 raise DataError(f"{file} and {self.files[name]} are both for {name!r}: remove one of them")
             self.files[name] = file
+
+    def _by_folder(self, file: Path) -> bool:
+        says = file.name == "_annotations.coco.json" or (role(file.stem) is None and role(file.parent.name) is not None)
+        return says and file.parent != self.root
+
+    def _role(self, file: Path) -> str | None:
+        return role(file.parent.name if self._by_folder(file) else file.stem)
 
     def in_order(self) -> list[Path]:
         """Return the files, those to train on first."""
@@ -114,12 +148,12 @@ class _Files:
         """Return the name of the file for a split, and which part of it: "" for the whole."""
         if split in self.files:
             return split, ""
-        alike = [name for name in self.files if role(name) == role(split) is not None]
-        if split not in PARTS and alike:
-            return min(alike, key=lambda name: (len(name), name)), ""
+        alike = [name for name in self.files if role(name) == role(split) and role(split)]
+        if split not in PARTS and len(alike) == 1:
+            return alike[0], ""
         if len(self.files) == 1 and split in (*PARTS, "train", "test"):
             return next(iter(self.files)), PARTS.get(split, split)
-        raise DataError(f"{self.root} has no split {split!r}; it has {', '.join(sorted(self.files))}")
+        raise DataError(f"{self.root} has no split {split!r}; it has {', '.join(sorted(self.files)[:20])}")
 
 
 class _Content:
@@ -134,10 +168,13 @@ class _Content:
         content = read_json(file)
         for name in ("images", "annotations", "categories"):
             if not isinstance(content.get(name), list):
-                here = ", ".join(map(repr, content)) or "nothing"
-                raise DataError(f"{file}: is not a COCO annotation file: it has no list {name!r}, but {here}")
+                here = ", ".join(repr(key[:40]) for key in list(content)[:5]) or "nothing"
+                hint = "; is it labelme's own format?" if "shapes" in content else ""
+                raise DataError(
+                    f"{file}: is not a COCO annotation file: it has no list {name!r}, but {here}; export as COCO{hint}"
+                )
         if not content["images"]:
-            raise DataError(f"{file}: lists no images")
+            raise DataError(f"{file}: lists no images; remove it")
         self.names = dict(_categories(content, file, faults))
         self.images: dict[str, dict[str, Any]] = {}
         self.rows: dict[str, list[tuple[Box, str, bool, str]]] = {}
@@ -150,7 +187,7 @@ class _Content:
     def _read_images(self, images: list[Any]) -> None:
         twice = set()
         for number, image in enumerate(images, 1):
-            key = _id(image.get("id")) if isinstance(image, dict) else None
+            key = as_id(image.get("id")) if isinstance(image, dict) else None
             if key is None or not isinstance(image.get("file_name"), str) or not image["file_name"].strip():
                 what = "id" if key is None else "file_name"
                 self.faults.add(f"{self.file}: image {number} of the list has no {what}", "leave it out")
@@ -173,7 +210,7 @@ class _Content:
             self.faults.add(f"{self.file}: annotation number {number} is no object", "leave it out")
             return
         called = f"annotation {annotation['id']}" if "id" in annotation else f"annotation number {number}"
-        image, category = _id(annotation.get("image_id")), _id(annotation.get("category_id"))
+        image, category = as_id(annotation.get("image_id")), as_id(annotation.get("category_id"))
         if image not in self.rows:
             self.faults.add(
                 f"{self.file}: {called} is for image {annotation.get('image_id')!r}, which is not listed",
@@ -192,42 +229,56 @@ class _Content:
             except ValueError as error:
                 self.faults.add(f"{self.file}: {called} ({self.names[category]}) {error}", "leave it out")
                 return
-            ignored = any(_id(annotation.get(name)) in ("1", "True") for name in ("iscrowd", "ignore", "difficult"))
+            ignored = any(says_yes(annotation.get(name)) for name in ("iscrowd", "ignore", "difficult"))
             self.rows[image].append((box, self.names[category], ignored, called))
 
     def photos(self, folder: Folder, split: str) -> list[Photo]:
         """Return the photographs of the file."""
-        root, kind = folder.root, role(split)
-        near = [root / "images" / split, root / split, self.file.parent, root / "images", root / "data", root]
         found: dict[Path, Photo] = {}
+        names: dict[Path, str] = {}
+        lost = set()
         for key, image in self.images.items():
             try:
-                path = folder.find_image(image["file_name"], [place for place in near if place.is_dir()], kind)
+                path = find_image(folder, self.file, split, image["file_name"])
             except DataError as error:
                 self.faults.add(f"{self.file}: {error}", "leave it out")
                 continue
-            if path in found:
+            if path in found and names[path] != image["file_name"]:
+                said = f"{names[path]!r} and {image['file_name']!r}"
+                self.faults.add(f"{self.file}: the images {said} are both {path.name}", "leave both out")
+                lost.add(path)
+            elif path in found:
                 self.faults.add(f"{self.file}: the image {image['file_name']!r} is listed twice", "take it as one")
                 found[path] = found[path].with_rows([*found[path].rows(), *self.rows[key]])
-                continue
-            size = tuple(_whole(image.get(side)) for side in ("width", "height"))
-            label = image.get("scene_class")
-            photo = Photo(path, str(self.file), None, (), label, size=size if all(size) else None)  # type: ignore[arg-type]
-            found[path] = photo if image.get("boxes_missing") else photo.with_rows(self.rows[key])
+            else:
+                size = tuple(as_size(image.get(side)) for side in ("width", "height"))
+                label = image.get("scene_class")
+                told = size if all(size) else None
+                photo = Photo(path, str(self.file), None, (), label, size=told)  # type: ignore[arg-type]
+                found[path] = photo if image.get("boxes_missing") else photo.with_rows(self.rows[key])
+                names[path] = image["file_name"]
         if not found:
             raise DataError(
-                f"{self.file}: none of the {len(self.images):,} images that it names lies below {root}: give the "
-                "folder that holds annotations and images"
+                f"{self.file}: none of the {len(self.images):,} images that it names lies below {folder.root}: give "
+                "the folder that holds annotations and images"
             )
-        return list(found.values())
+        return [photo for path, photo in found.items() if path not in lost]
+
+
+def find_image(folder: Folder, file: Path, split: str, name: str) -> Path:
+    """Return the image that an annotation file of a split means by `name`."""
+    root = folder.root
+    near = [root / "images" / split, root / split, file.parent, root / "images", root / "data", root]
+    return folder.find_image(name, [place for place in near if place.is_dir()], role(split))
 
 
 def _categories(content: dict[str, Any], file: Path, faults: Faults | None = None) -> Iterator[tuple[str, str]]:
     """Yield number and name of each category."""
     seen: dict[str, str] = {}
     for number, category in enumerate(content["categories"], 1):
-        key = _id(category.get("id")) if isinstance(category, dict) else None
+        key = as_id(category.get("id")) if isinstance(category, dict) else None
         name = category.get("name") if isinstance(category, dict) else None
+        name = str(name) if isinstance(name, int) and not isinstance(name, bool) else name
         if key is None or not isinstance(name, str) or not name.strip():
             if faults:
                 faults.add(f"{file}: category number {number} has no {'id' if key is None else 'name'}", "leave it out")
@@ -241,31 +292,29 @@ def _categories(content: dict[str, Any], file: Path, faults: Faults | None = Non
             yield key, name
 
 
-def category_names(file: Path) -> tuple[str, ...]:
-    """Return the names of the categories of an annotation file."""
-    return _category_names(file, file.stat().st_mtime_ns)
+class Summary(NamedTuple):
+    """What is asked of the annotation files of other splits: names of categories and images."""
+
+    categories: tuple[str, ...]
+    images: tuple[str, ...]
+
+
+def summary(file: Path) -> Summary:
+    """Return the names in an annotation file; of one that is none, no images."""
+    return _summary(file, file.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=16)
-def _category_names(file: Path, changed: int) -> tuple[str, ...]:
+def _summary(file: Path, changed: int) -> Summary:
     content = read_json(file)
-    if not isinstance(content.get("categories"), list):
-        raise DataError(f"{file}: is not a COCO annotation file: it has no list 'categories'")
-    return tuple(dict.fromkeys(name for _, name in _categories(content, file)))
-
-
-def _id(value: Any) -> str | None:
-    """Return an id as text, for tools write the same one as a number or a string; `None` if it is none."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value).strip() or None if isinstance(value, int | str) else None
-
-
-def _whole(value: Any) -> int:
-    try:
-        return max(0, round(float(value)))
-    except (TypeError, ValueError, OverflowError):
-        return 0
+    images, categories = content.get("images"), content.get("categories")
+    if not isinstance(images, list) or not isinstance(categories, list):
+        return Summary((), ())
+    names = [image.get("file_name") for image in images if isinstance(image, dict)]
+    return Summary(
+        tuple(dict.fromkeys(name for _, name in _categories(content, file))),
+        tuple(name for name in names if isinstance(name, str)),
+    )
 
 
 def _read_box(annotation: dict[str, Any]) -> Box:
@@ -276,69 +325,15 @@ def _read_box(annotation: dict[str, Any]) -> Box:
     """
     given, outline = annotation.get("bbox"), annotation.get("segmentation")
     if given in (None, [], "") and outline:
-        return _around(outline)
+        return around(outline)
     if not isinstance(given, list | tuple) or len(given) != 4:
-        raise ValueError(f"has the bbox {given!r}: expected [x, y, width, height]")
+        raise ValueError(f"has the bbox {short(given)}: expected [x, y, width, height]")
     try:
         if any(isinstance(value, bool) for value in given):
             raise TypeError
         x, y, width, height = (float(value) for value in given)
-    except (TypeError, ValueError):
-        raise ValueError(f"has the bbox {given!r}: expected four numbers") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"has the bbox {short(given)}: expected four numbers") from None
     if not all(map(math.isfinite, (x, y, width, height))):
         raise ValueError(f"has the bbox {given!r}: expected finite numbers")
     return x, y, x + width, y + height
-
-
-def _around(outline: Any) -> Box:
-    try:
-        if isinstance(outline, dict):
-            height, width = outline["size"]
-            packed = mask.frPyObjects(outline, height, width) if isinstance(outline["counts"], list) else outline
-            x, y, width, height = map(float, mask.toBbox(packed))
-            return x, y, x + width, y + height
-        rings = outline if isinstance(outline[0], list | tuple) else [outline]
-        numbers = [[float(value) for value in ring] for ring in rings]
-        xs, ys = ([value for ring in numbers for value in ring[k::2]] for k in (0, 1))
-        if not all(map(math.isfinite, (*xs, *ys))):
-            raise ValueError
-        return min(xs), min(ys), max(xs), max(ys)
-    except Exception:  # whatever the decoder says of an outline that is none
-        raise ValueError("has no bbox, and a segmentation that cannot be read") from None
-
-
-def write_coco(dataset: Any, root: Path, split: str) -> None:
-    """Write a data set with boxes below `root`."""
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for index, sample in enumerate(all_samples(dataset)):
-        name = f"{index:06d}.png"
-        write_image(sample, root / "images" / split / name)
-        height, width = sample["image"].shape[-2:]
-        images.append(
-            {"id": index, "file_name": name, "width": width, "height": height}
-            | ({"scene_class": dataset.classes[int(sample["label"])]} if "label" in sample else {})
-            | ({} if "boxes" in sample else {"boxes_missing": True})
-        )
-        for (x0, y0, x1, y1), label in true_boxes(sample):
-            width, height = x1 - x0, y1 - y0
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": index,
-                    "category_id": label + 1,  # 0 is often taken for the background
-                    "bbox": [x0, y0, width, height],
-                    "area": width * height,
-                    "iscrowd": 0,
-                }
-            )
-    categories = [{"id": k, "name": name} for k, name in enumerate(dataset.box_classes, 1)]
-    content = {
-        "images": images,
-        "annotations": annotations,
-        "categories": categories,
-        "scene_classes": list(dataset.classes),
-    }
-    file = root / "annotations" / f"instances_{split}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content), encoding="utf-8")

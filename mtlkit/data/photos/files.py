@@ -45,6 +45,7 @@ class Folder:
         self._exact = {str(file.relative_to(self.root).as_posix()): file for file in self.images()}
         self._near: dict[str, list[Path]] = {}
         self._anywhere: dict[str, list[Path]] = {}
+        self._folders = {str(PurePosixPath(path).parent) for path in self._exact}
         for path, file in self._exact.items():
             folder = str(PurePosixPath(path).parent)
             for name in {_key(file.name), _key(file.stem)}:
@@ -52,19 +53,19 @@ class Folder:
                 self._anywhere.setdefault(name, []).append(file)
 
     def _walk(self) -> Iterator[Path]:
-        inside = self.root.resolve()
+        inside = Path(os.path.realpath(self.root))
         for folder, folders, names in os.walk(self.root):
-            for name in [name for name in folders if (Path(folder) / name).is_symlink()]:
+            for name in [name for name in folders if (Path(folder) / name).is_symlink()]:  # none is followed
                 self.links_out.add(str((Path(folder) / name).relative_to(self.root)))
             folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
             for name in names:
                 file = Path(folder) / name
                 if name.startswith(".") or name == "Thumbs.db":
                     continue
-                if file.is_symlink() and not file.resolve().is_relative_to(inside):
+                if file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(inside):
                     self.links_out.add(str(file.relative_to(self.root)))
-                    continue
-                yield file
+                elif file.is_file():  # no pipe, no link to nothing
+                    yield file
 
     def having(self, ending: str) -> list[Path]:
         """Return the files with this ending, in any case."""
@@ -78,7 +79,7 @@ class Folder:
         """Return the image that an annotation means by `name`.
 
         Looked for by its path and by ever shorter ends of it, in the folders `near` and in the whole folder; then with
-        other cases or another ending in those; then anywhere below, if there is one only.
+        other cases or another ending in those; then, if there are no images in those, anywhere below, if there is one.
 
         Args:
             name: a name or a path, however it is spelled.
@@ -105,19 +106,24 @@ class Folder:
                 for folder in folders:
                     if found := self._near.get(f"{_key(folder)}/{wanted}"):
                         return self._only(found, name)
+            if any(folder in self._folders for folder in folders):
+                continue
             for wanted in (_key(last), _key(PurePosixPath(last).stem)):
-                found = [
-                    file
-                    for file in self._anywhere.get(wanted, [])
-                    if role_of(file.parent, self.root) in (None, kind) or kind is None
-                ]
-                if found:
+                if found := self._of_kind(self._anywhere.get(wanted, []), kind, spelled):
                     return self._only(found, name)
         links = [link for link in sorted(self.links_out) if PurePosixPath(link).name in (*parts, *folders)]
         why = (
             f"; {links[0]} is a link that leads out of the folder and is not followed: copy the files" if links else ""
         )
         raise DataError(f"its image {name!r} is not there{why}")
+
+    def _of_kind(self, found: list[Path], kind: str | None, spelled: tuple[str, ...]) -> list[Path]:
+        """Return those that do not lie in a folder of another split, nor in another one than is named."""
+        kinds = {"train", "val", "trainval"} if kind == "trainval" else {kind}
+        found = [file for file in found if kind is None or role_of(file.parent, self.root) in {None, *kinds}]
+        if len(spelled) > 1 and _key(spelled[-2]) in {_key(PurePosixPath(folder).name) for folder in self._folders}:
+            found = [file for file in found if _key(file.parent.name) == _key(spelled[-2])]
+        return found
 
     def _only(self, found: list[Path], name: str) -> Path:
         if len(found) > 1:
@@ -174,7 +180,7 @@ def read_json(file: Path) -> dict[str, Any]:
     (text,) = read_text(file)
     try:
         content = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         said = "it is empty" if not text.strip() else f"no whole JSON: {error}"
         raise DataError(f"{file}: is not a COCO annotation file ({said}); write it again") from error
     if not isinstance(content, dict):
@@ -201,3 +207,32 @@ def read_xml(file: Path) -> ElementTree.Element:
         except (ElementTree.ParseError, ValueError) as error:
             raise DataError(f"{file}: is not a Pascal VOC annotation ({error}); correct the file") from error
     raise DataError(f"{file}: is not a Pascal VOC annotation (not in {' or '.join(tried)}); save it in UTF-8")
+
+
+def as_id(value: Any) -> str | None:
+    """Return an id as text, for tools write the same one as a number or a string; `None` if it is none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip() or None if isinstance(value, int | str) else None
+
+
+def as_size(value: Any) -> int:
+    """Return a width or height; 0 where nothing, or no number, is said."""
+    try:
+        return max(0, round(float(value)))
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def says_yes(value: object) -> bool:
+    """Whether a mark such as "difficult" is set, however a tool writes it."""
+    return str(value).strip().lower() in ("1", "1.0", "true", "yes", "y")
+
+
+def short(value: Any) -> str:
+    """Return a value as text that fits into a message."""
+    try:
+        text = repr(value)
+    except ValueError:  # a number of thousands of digits
+        return "a number too long to write"
+    return text if len(text) < 80 else f"{text[:70]}..."

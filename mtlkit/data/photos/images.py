@@ -1,8 +1,9 @@
 """Image files as they are seen: upright, in 8 bits a colour, on white where they are transparent."""
 
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from torchvision.transforms.v2 import functional as F
 from mtlkit.data.errors import DataError
 
 MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # Pillow's own limit
+LARGE = 30_000_000  # pixels
+_one_at_a_time = threading.Lock()
 ORIENTATION = 0x0112  # EXIF's tag
 # Of strange but readable files. Once and for all, for `catch_warnings` is not to be used where threads read images.
 warnings.filterwarnings("ignore", module="PIL")
@@ -47,7 +50,7 @@ def measure(path: Path) -> Measured:
         DataError: as in `read_image`.
     """
     with _opened(path) as image:
-        orientation = image.getexif().get(ORIENTATION, 1)
+        orientation = 1 if image.format == "TIFF" else image.getexif().get(ORIENTATION, 1)  # Pillow turns TIFF itself
         return Measured(image.size, orientation in (5, 6, 7, 8), orientation not in range(2, 9))
 
 
@@ -55,7 +58,7 @@ def read_image(path: Path, as_stored: bool = False) -> Tensor:
     """Read any image file that Pillow knows, whatever its ending says, as `uint8 [3, H, W]`.
 
     It is turned as its EXIF orientation says. Pixels of 16 bits are divided by 257, real numbers in 0..1 multiplied by
-    255. Of several frames the first is taken.
+    255. Of several frames the first is taken. Large images are read one at a time.
 
     Args:
         path: the file.
@@ -64,24 +67,25 @@ def read_image(path: Path, as_stored: bool = False) -> Tensor:
     Raises:
         DataError: if the file is absent, cut off, no image, too large, or holds numbers that are no colours.
     """
-    with _opened(path) as image:
+    with _opened(path) as image, _one_at_a_time if image.width * image.height > LARGE else nullcontext():
         shown = image if as_stored else ImageOps.exif_transpose(image)
         return F.pil_to_tensor(_to_rgb(shown, path))
 
 
 def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     if image.mode in ("F", "I") or image.mode.startswith("I;"):
-        values = np.asarray(image).astype(np.float64)
+        values = np.asarray(image)
         if not np.isfinite(values).all():
             raise DataError(f"{path}: has NaN or infinite pixels; replace it")
         low, high = float(values.min()), float(values.max())
         if image.mode == "F":
             scale, most = (255.0, 1.0) if high <= 1 else (1.0, 255.0)
         else:
-            scale, most = 1 / 257, 65535.0
+            scale, most = (1.0, 255.0) if image.mode == "I" and high <= 255 else (1 / 257, 65535.0)
         if low < 0 or high > most:
             raise DataError(f"{path}: has pixels from {low:g} to {high:g}: expected 0 to {most:g}; scale it")
-        return Image.fromarray((values * scale).round().astype(np.uint8)).convert("RGB")
+        scaled = np.multiply(values, np.float32(scale), dtype=np.float32)
+        return Image.fromarray(np.rint(scaled, out=scaled).astype(np.uint8)).convert("RGB")
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         white = Image.new("RGBA", image.size, "white")
         white.alpha_composite(image.convert("RGBA"))

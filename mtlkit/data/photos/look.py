@@ -106,12 +106,18 @@ def _open(root: Path) -> list[tuple[str, Photos]]:
     if (root / "oxford-iiit-pet").is_dir():
         return [(split, OxfordPets(root, split, SIZE, repair=True)) for split in ("trainval", "test")]
     folder = Folder(root)
-    reader = CocoFolder if folder.having(".json") else VocFolder if folder.having(".xml") else None
-    if reader is None:
+    readers = [kind for kind, ending in ((CocoFolder, ".json"), (VocFolder, ".xml")) if folder.having(ending)]
+    if not readers:
         raise DataError(
             f"{root} has neither .xml nor .json files: expected annotations in the Pascal VOC or the COCO layout"
         )
-    return [(split, reader(root, split, SIZE, repair=True)) for split in reader.pair(root)]
+    for reader in readers:
+        try:
+            return [(split, reader(root, split, SIZE, repair=True)) for split in reader.pair(root)]
+        except DataError:
+            if reader is readers[-1]:
+                raise
+    return []
 
 
 def _look_at_boxes(photo: Photo, suspicious: dict[str, list[str]]) -> bool:

@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -10,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from faster_coco_eval.core import mask
 from torch import Tensor
 from torchvision import tv_tensors
 from tqdm import tqdm
 
 from mtlkit.data.batches import Sample
 from mtlkit.data.errors import DataError
+from mtlkit.data.photos.classes import ImageClass
 from mtlkit.data.photos.faults import Faults
 from mtlkit.data.photos.images import Measured, fit, measure, read_image
 
 Box = tuple[float, float, float, float]
 CACHE = 2 * 2**30  # bytes
+LEAST = 0.01  # pixels of a side; less is nothing in float32
 ROUNDING = 1.0  # pixels by which a box may reach over the edge: tools round
 
 
@@ -65,38 +67,6 @@ class Photo:
     def renamed(self, spell: Callable[[str], str]) -> "Photo":
         """Return the photograph with its classes spelled otherwise."""
         return replace(self, names=tuple(map(spell, self.names)))
-
-
-class ImageClass:
-    """How the class of a whole image follows from its boxes.
-
-    Args:
-        rule: "largest" (the class of the largest box) or "contains:NAME" (whether there is a box of that class).
-        box_classes: names of the box classes.
-
-    Raises:
-        ValueError: if the rule is unknown.
-    """
-
-    def __init__(self, rule: str, box_classes: Sequence[str]) -> None:
-        self.name = rule.removeprefix("contains:")
-        if rule == "largest":
-            self.classes, self.origin, self.wanted = tuple(box_classes), "derived: class of the largest box", -1
-            return
-        if self.name == rule or self.name not in box_classes:
-            choices = ", ".join(f"contains:{box_class}" for box_class in box_classes)
-            raise ValueError(f"unknown rule for the image-level class {rule!r}: expected largest, {choices}")
-        self.classes = (f"no {self.name}", self.name)
-        self.origin = f"derived: whether a {self.name} has a box"
-        self.wanted = list(box_classes).index(self.name)
-
-    def of(self, boxes: Tensor, labels: Tensor) -> int | None:
-        """Return the number of the class for `boxes [N, 4]` with `labels [N]`; `None` if nothing says it."""
-        if self.wanted >= 0:
-            return int((labels == self.wanted).any())
-        if not len(boxes):
-            return None
-        return int(labels[(boxes[:, 2:] - boxes[:, :2]).prod(1).argmax()])
 
 
 class Photos(torch.utils.data.Dataset):
@@ -150,8 +120,12 @@ class Photos(torch.utils.data.Dataset):
         self.faults.raise_all()
         if not self.photos:
             raise DataError(f"{self.faults.root}: no photograph is left")
-        if not any(photo.boxes or photo.label is not None for photo in self.photos):
-            raise DataError(f"{self.faults.root}: no photograph has an object or a class, so there is nothing to learn")
+        rows = [row for photo in self.photos for row in photo.rows()]
+        if all(row[2] for row in rows) and all(photo.label is None for photo in self.photos):
+            why = (
+                f"all {len(rows)} objects are marked as difficult or crowds" if rows else "no photograph has an object"
+            )
+            raise DataError(f"{self.faults.root}: {why}, so there is nothing to learn")
         self.mended, self.notes = self.faults.mended, self.faults.notes
 
     def __len__(self) -> int:
@@ -161,9 +135,10 @@ class Photos(torch.utils.data.Dataset):
         if not -len(self) <= index < len(self):
             raise IndexError(f"photograph {index} of {len(self)}")
         index %= len(self)
-        if index not in self._samples:
-            self._keep(index, self._read(self.photos[index]))
-        sample = dict(self._samples.get(index) or self._read(self.photos[index]))
+        if (kept := self._samples.get(index)) is None:
+            kept = self._read(self.photos[index])
+            self._keep(index, kept)
+        sample = dict(kept)
         sample["image"] = tv_tensors.wrap(sample["image"] / 255, like=sample["image"])
         return sample
 
@@ -211,42 +186,33 @@ class Photos(torch.utils.data.Dataset):
                 return error
 
         kept: list[Photo] = []
-        with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
-            seen = tqdm(
-                pool.map(look, self.photos),
-                "looking at photographs",
-                len(self.photos),
-                delay=2,
-                disable=None,
-                leave=False,
-            )
-            for photo, found in zip(self.photos, seen, strict=True):
-                if isinstance(found, DataError):
-                    self.faults.add(str(found), "leave the image out")
-                    continue
-                measured, image = found
-                if (checked := _checked_boxes(photo, measured, self.faults)) is not None:
-                    self._keep(len(kept), self._with_targets(image, checked))
-                    kept.append(checked)
+        threads = max(1, min(8, os.cpu_count() or 1))
+        bar = tqdm(desc="looking at photographs", total=len(self.photos), delay=2, leave=False, disable=None)
+        with ThreadPoolExecutor(threads) as pool, bar:
+            for start in range(0, len(self.photos), 4 * threads):  # no more than these are in memory at a time
+                some = self.photos[start : start + 4 * threads]
+                for photo, found in zip(some, pool.map(look, some), strict=True):
+                    bar.update()
+                    if isinstance(found, DataError):
+                        self.faults.add(str(found), "leave the image out")
+                        continue
+                    measured, image = found
+                    if (checked := _checked_boxes(photo, measured, self.faults)) is not None:
+                        self._keep(len(kept), self._with_targets(image, checked))
+                        kept.append(checked)
         self.photos = kept
         self._say_what_is_odd()
 
     def _say_what_is_odd(self) -> None:
-        twice, most = [], 0.0
+        twice = []
         for photo in self.photos:
             seen = set()
             for box, name, _, called in photo.rows():
                 if (box, name) in seen:
                     twice.append(f"{called} of {photo.path.name}")
                 seen.add((box, name))
-                most = max(most, *box)
         if twice:
             self.faults.note(f"{len(twice)} objects are marked twice, in one place, e.g. {twice[0]}")
-        if 0 < most <= 1:
-            self.faults.found.append(
-                f"{self.faults.root}: all boxes lie within one pixel: they seem to be shares of the image's width and "
-                "height; write them in pixels"
-            )
 
     def _image(self, path: Path, as_stored: bool) -> tuple[Tensor, float]:
         return fit(read_image(path, as_stored), self.size)
@@ -293,6 +259,13 @@ def _checked_boxes(photo: Photo, measured: Measured, faults: Faults) -> Photo | 
             faults.add(f"{what}, of another shape", "leave the image out")
             return None
         faults.add(f"{what}: it was scaled after it had been annotated", "scale its boxes, too")
+    if photo.boxes and all(0 <= side <= 1 for box in photo.boxes for side in box) and _any_broken(photo.boxes):
+        faults.add(
+            f"{photo.source}: all boxes of {photo.path.name} lie within one pixel: they seem to be shares of the "
+            "image's width and height; write them in pixels",
+            "leave the image out",
+        )
+        return None
     rows = []
     for box, name, ignored, called in photo.rows():
         x0, y0, x1, y1 = box[0] * factor_x, box[1] * factor_y, box[2] * factor_x, box[3] * factor_y
@@ -301,8 +274,12 @@ def _checked_boxes(photo: Photo, measured: Measured, faults: Faults) -> Photo | 
             faults.add(f"{what} has its corners in the wrong order", "exchange them")
             x0, x1, y0, y1 = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
         cut = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
-        if not (cut[0] < cut[2] and cut[1] < cut[3]):
-            where = "has no area" if x0 >= x1 or y0 >= y1 else f"lies outside the image of {width}x{height} pixels"
+        if not (cut[2] - cut[0] > LEAST and cut[3] - cut[1] > LEAST):
+            where = (
+                "has no area"
+                if min(x1 - x0, y1 - y0) <= LEAST
+                else f"lies outside the image of {width}x{height} pixels"
+            )
             faults.add(f"{what} {where}", "leave it out")
             continue
         if max(abs(a - b) for a, b in zip(cut, (x0, y0, x1, y1), strict=True)) > ROUNDING:
@@ -311,38 +288,31 @@ def _checked_boxes(photo: Photo, measured: Measured, faults: Faults) -> Photo | 
     return replace(photo if photo.boxes is None else photo.with_rows(rows), as_stored=as_stored)
 
 
+def _any_broken(boxes: Sequence[Box]) -> bool:
+    return any(side != int(side) for box in boxes for side in box)
+
+
 def _text(box: Sequence[float]) -> str:
     return "(" + ", ".join(f"{value:g}" for value in box) + ")"
 
 
-def merge_names(counts: Counter[str], faults: Faults) -> Callable[[str], str]:
-    """Return what gives each class name its spelling: without blanks at the ends; with `repair` the commonest one.
+def around(outline: Any) -> Box:
+    """Return the box around an outline as COCO has it: polygons, or a mask in runs.
 
-    Args:
-        counts: how often each spelling stands in the annotations.
-        faults: takes note of spellings that differ in case or blanks only.
+    Raises:
+        ValueError: if it cannot be read; the message goes on after its name.
     """
-    alike: dict[str, list[str]] = {}
-    for name in counts:
-        alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
-    spelled = {}
-    for names in alike.values():
-        common = max(names, key=lambda name: (counts[name], name)).strip()
-        for name in names:
-            spelled[name] = common if faults.repair else name.strip()
-        if len(names) > 1:
-            said = ", ".join(map(repr, sorted(names)))
-            what = f"the classes {said} differ in case or blanks only"
-            kept = len({spelled[name] for name in names})
-            faults.note(f"{what}: taken as " + ("one" if kept == 1 else f"{kept} classes (--repair makes them one)"))
-    return lambda name: spelled.get(name, name.strip())
-
-
-def image_classes(
-    photos: Sequence[Photo], rule: str, box_classes: Sequence[str], scene_classes: Sequence[str]
-) -> dict[str, Any]:
-    """Return what `Photos` is told of the image-level classes: annotated ones, or derived by a rule."""
-    if scene_classes:
-        return {"classes": tuple(scene_classes), "label_origin": "annotated"}
-    derive = ImageClass(rule, box_classes)
-    return {"classes": derive.classes, "label_origin": derive.origin, "derive": derive}
+    try:
+        if isinstance(outline, dict):
+            height, width = outline["size"]
+            packed = mask.frPyObjects(outline, height, width) if isinstance(outline["counts"], list) else outline
+            x, y, width, height = map(float, mask.toBbox(packed))
+            return x, y, x + width, y + height
+        rings = outline if isinstance(outline[0], list | tuple) else [outline]
+        numbers = [[float(value) for value in ring] for ring in rings]
+        xs, ys = ([value for ring in numbers for value in ring[k::2]] for k in (0, 1))
+        if not all(map(math.isfinite, (*xs, *ys))):
+            raise ValueError
+        return min(xs), min(ys), max(xs), max(ys)
+    except Exception:  # whatever the decoder says of an outline that is none
+        raise ValueError("has no bbox, and a segmentation that cannot be read") from None

@@ -1,5 +1,6 @@
 """Which images are trained on, and which are for testing."""
 
+import os
 import re
 import zlib
 from collections.abc import Sequence
@@ -25,38 +26,72 @@ def role_of(path: Path, root: Path) -> str | None:
     return next((kind for part in reversed(path.relative_to(root).parts) if (kind := role(part))), None)
 
 
-def pick_pair(names: Sequence[str]) -> tuple[str, str] | None:
-    """Return the names of the lists to train and to test on, or `None` where there is one list only.
+def pick_pair(names: Sequence[str], root: Path) -> tuple[str, str] | None:
+    """Return the names of the lists to train and to test on, or `None` where no list says what it is for.
 
     Where there is a "test", "trainval" is trained on if it exists; otherwise it is "train" and "val".
+
+    Raises:
+        DataError: if there are several lists, and they do not say which of them is which.
     """
-    by_role = {kind: name for name in sorted(names, key=len, reverse=True) if (kind := role(name))}  # not "cat_train"
-    if "test" in by_role and (train := by_role.get("trainval") or by_role.get("train")):
-        return train, by_role["test"]
-    if "train" in by_role and "val" in by_role:
-        return by_role["train"], by_role["val"]
+    by_role = {kind: found for kind in ("train", "trainval", "val", "test") if (found := _of_role(names, kind))}
+    train = by_role.get("trainval") if "test" in by_role and "trainval" in by_role else by_role.get("train")
+    if train and (test := by_role.get("test") or by_role.get("val")):
+        return _one(train, "train", root), _one(test, "test", root)
+    if len(names) > 1:
+        raise DataError(
+            f"{root}: there are lists {_few(names)}: name one 'train' and another 'test' or 'val', or leave one only, "
+            "which is then split"
+        )
     return None
+
+
+def _of_role(names: Sequence[str], kind: str) -> list[str]:
+    """Return the names of this kind; only those that say nothing more than the kind and a year, if there are any."""
+    alike = [name for name in names if role(name) == kind]
+    bare = [name for name in alike if ROLES.get(re.sub(r"[\d_-]+$", "", name.lower()))]
+    return bare or alike
+
+
+def _one(names: Sequence[str], use: str, root: Path) -> str:
+    if len(names) > 1:
+        several = f"{root}: there are several lists to {use} on, {_few(names)}"
+        raise DataError(f"{several}: put them together, or name one {use!r}")
+    return names[0]
+
+
+def _few(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(sorted(names)[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def fifth(name: str) -> int:
     """Return a number from 0 to 4 that a name always gets, to split by."""
-    return zlib.crc32(name.encode()) % 5  # unlike hash(), the same in every process
+    return _number(name) % 5
+
+
+def _number(name: str) -> int:
+    return zlib.crc32(os.fsencode(name))  # unlike hash(), the same in every process
+
+
+def original(name: str) -> str:
+    """Return the name of the photograph that a file was made of: Roboflow's copies say it before ".rf."."""
+    return re.sub(r"\.rf\.[0-9a-zA-Z]+(?=\.|$)", "", name)
 
 
 def hashed(names: Sequence[str], split: str) -> list[str]:
     """Return the names of a split, "train" or "test", by a hash of each: about a fifth for testing, one at least.
 
+    Copies of one photograph stay together.
+
     Raises:
-        DataError: if there are fewer than two.
+        DataError: if there are fewer than two photographs.
     """
-    if len(names) < 2:
+    groups = sorted({original(name) for name in names}, key=lambda name: (_number(name), name))
+    if len(groups) < 2:
         raise DataError(
             f"there {'is one image' if names else 'are no images'}: at least two are needed, one to test on"
         )
-    test = {name for name in names if fifth(name) == 0}
-    ordered = sorted(names, key=lambda name: zlib.crc32(name.encode()))
-    if not test:
-        test = {ordered[0]}
-    if len(test) == len(names):
-        test.discard(ordered[-1])
-    return [name for name in names if (name in test) == (split == "test")]
+    test = {name for name in groups if fifth(name) == 0} or {groups[0]}
+    if len(test) == len(groups):
+        test.discard(groups[-1])
+    return [name for name in names if (original(name) in test) == (split == "test")]

@@ -2,17 +2,17 @@
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import Any
 from xml.etree import ElementTree
 
 from mtlkit.data.errors import DataError
+from mtlkit.data.photos.classes import image_classes, merge_names
 from mtlkit.data.photos.faults import Faults
-from mtlkit.data.photos.files import Folder, read_text, read_xml
-from mtlkit.data.photos.photos import Box, Photo, Photos, image_classes, merge_names
+from mtlkit.data.photos.files import Folder, as_size, read_text, read_xml, says_yes
+from mtlkit.data.photos.photos import Box, Photo, Photos
 from mtlkit.data.photos.splits import PARTS, hashed, pick_pair, role, role_of
-from mtlkit.data.photos.writing import all_samples, true_boxes, write_image
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 IMAGES = ("JPEGImages", "images", "Images", "imgs", "jpegimages")
@@ -61,6 +61,11 @@ class VocFolder(Photos):
                 f"image; the first one: {(faults.found or faults.mended)[0]}"
             )
         chosen = lists.names(split, faults)
+        if lists.outside:
+            faults.add(lists.outside, "leave them out")
+        if lists.by_folder() and not lists.lists:
+            for key in set(lists.annotations) - {key for keys in lists.by_folder().values() for key in keys}:
+                faults.add(f"{lists.annotations[key]}: lies in none of the folders that are splits", "leave it out")
         counts = Counter(name for photo in everything.values() for name in photo.names)
         spell = merge_names(counts, faults)
         everything = {key: photo.renamed(spell) for key, photo in everything.items()}
@@ -87,7 +92,7 @@ class VocFolder(Photos):
         scene_classes = sorted({photo.label for photo in everything.values() if photo.label is not None})
         if not faults.found and not box_classes and not scene_classes:
             raise DataError(f"{folder.root}: no photograph has an object, so there is nothing to learn")
-        about = image_classes(photos, label, box_classes, scene_classes) if box_classes or scene_classes else {}
+        about = image_classes(label, box_classes, scene_classes) if box_classes or scene_classes else {}
         about = about or {"classes": (), "label_origin": ""}
         super().__init__(photos, size, box_classes=box_classes, repair=repair, faults=faults, **about)
 
@@ -113,9 +118,20 @@ class _Lists:
         if not self.annotations:
             deeper = [child for child in inside if (child / "Annotations").is_dir()]
             hint = f"; did you mean {deeper[0]}?" if deeper else ""
+            if "annotations" in {link.lower() for link in folder.links_out}:
+                hint = "; Annotations is a link, and links are not followed: copy the files"
             raise DataError(f"{self.base} has no .xml file: expected one an image, in the Pascal VOC layout{hint}")
-        main = root / "ImageSets" / "Main"
-        self.lists = {file.stem: file for file in folder.having(".txt") if file.parent == main}
+        outside = [xml for xml in folder.having(".xml") if not xml.is_relative_to(self.base)]
+        self.outside = (
+            f"{len(outside)} .xml files lie outside of {self.base.name}/, e.g. {outside[0]}" if outside else ""
+        )
+        texts = folder.having(".txt")
+        places = (
+            [file for file in texts if file.parent == root / "ImageSets" / "Main"],
+            [file for file in texts if file.parent == root / "ImageSets"],
+            [file for file in texts if file.parent == root and role(file.stem)],
+        )
+        self.lists = {file.stem: file for file in next((place for place in places if place), [])}
         self.image_folders = [child for child in inside if child.name in IMAGES]
 
     def by_folder(self) -> dict[str, list[str]]:
@@ -125,11 +141,11 @@ class _Lists:
             parts = PurePosixPath(key).parts
             if len(parts) > 1 and role(parts[0]):
                 groups.setdefault(parts[0], []).append(key)
-        return groups if sum(map(len, groups.values())) == len(self.annotations) else {}
+        return groups if 2 * sum(map(len, groups.values())) > len(self.annotations) else {}
 
     def pair(self) -> tuple[str, str]:
         """Return the names of the splits to train and to test on."""
-        return pick_pair(list(self.lists) or list(self.by_folder())) or ("train part", "test part")
+        return pick_pair(list(self.lists) or list(self.by_folder()), self.folder.root) or ("train part", "test part")
 
     def names(self, split: str, faults: Faults) -> list[str]:
         """Return the names of the annotations in a split."""
@@ -146,10 +162,10 @@ class _Lists:
             return here
         if split not in ("train", "test") and not known:
             raise ValueError(f"{self.folder.root} has no ImageSets/Main: its splits are train and test, not {split!r}")
-        raise DataError(f"{self.folder.root} has no split {split!r}; it has {', '.join(sorted(known))}")
+        raise DataError(f"{self.folder.root} has no split {split!r}; it has {', '.join(sorted(known)[:20])}")
 
     def _say_what_is_in_both(self, faults: Faults) -> None:
-        train, test = pick_pair(list(self.lists)) or ("", "")
+        train, test = pick_pair(list(self.lists), self.folder.root) or ("", "")
         if train and (both := set(self._listed(train)) & set(self._listed(test))):
             faults.note(
                 f"{len(both)} images stand in both {train!r} and {test!r}, e.g. {min(both)}: scores will flatter"
@@ -169,9 +185,11 @@ class _Lists:
     def _known(self, line: str) -> str:
         """Return the annotation that a line of a list means, or the line."""
         line = line.strip()
-        shorter = [line, re.sub(r"\s+-?[01]$", "", line)]  # of lists a class: "000012 -1"
-        for name in shorter:
+        shorter = [line, re.sub(r"\s+-?[01]$", "", line)]  # of lists of a class: "000012 -1"
+        for name in (*shorter, line.split()[0]):  # of lists with two columns: the image first
             path = PurePosixPath(name.replace("\\", "/"))
+            if not path.name:
+                continue
             for tried in (path.as_posix(), path.with_suffix("").as_posix(), path.name, path.stem):
                 if tried in self.annotations:
                     return tried
@@ -226,6 +244,8 @@ def read_voc(xml: Path, image: Path | None, faults: Faults, folder: Folder | Non
                 image = folder.find_image(xml.stem, inside, kind)
             except DataError:
                 raise DataError(f"{xml}: {error}; correct the <filename>, or add the image") from error
+    if folder is not None and image is not None and not _same_stem(image, xml):
+        image = _of_its_own_name(xml, image, folder, inside, kind, faults)
     strays = (
         sum(1 for _ in tree.iter("bndbox"))
         - len(tree.findall("object/bndbox"))
@@ -241,14 +261,33 @@ def read_voc(xml: Path, image: Path | None, faults: Faults, folder: Folder | Non
             faults.add(f"{xml}: {called} has no name", "leave it out")
             continue
         try:
-            rows.append((_read_box(item), name, (item.findtext("difficult") or "").strip() == "1", called))
+            rows.append((_read_box(item), name, says_yes(item.findtext("difficult")), called))
         except ValueError as error:
             faults.add(f"{xml}: is not a Pascal VOC annotation: {called} ({name.strip()}) {error}", "leave it out")
     assert image is not None
-    size = tuple(_whole(tree.findtext(f"size/{side}")) for side in ("width", "height"))
+    size = tuple(as_size(tree.findtext(f"size/{side}")) for side in ("width", "height"))
     label = (tree.findtext("scene_class") or "").strip() or None
     photo = Photo(image, str(xml), None, (), label, size=size if all(size) else None)  # type: ignore[arg-type]
     return photo if tree.find("boxes_missing") is not None else photo.with_rows(rows)
+
+
+def _same_stem(image: Path, xml: Path) -> bool:
+    return unicodedata.normalize("NFC", image.stem).casefold() == unicodedata.normalize("NFC", xml.stem).casefold()
+
+
+def _of_its_own_name(
+    xml: Path, image: Path, folder: Folder, near: list[Path], kind: str | None, faults: Faults
+) -> Path:
+    """Return the image with the name of its annotation file, if there is one: <filename> is not renamed with files."""
+    try:
+        own = folder.find_image(xml.stem, near, kind)
+    except DataError:
+        return image
+    faults.add(
+        f"{xml}: its <filename> means {image.name}, but {own.name} lies there under the annotation's own name",
+        "take the one of its own name",
+    )
+    return own
 
 
 def _read_box(item: ElementTree.Element) -> Box:
@@ -271,46 +310,3 @@ def _read_box(item: ElementTree.Element) -> Box:
     if x0 <= x1 and y0 <= y1 and (x0, y0) != (x1, y1):  # from pixels counted from 1, the last one included
         x0, y0 = max(x0 - 1, 0.0) if x0 >= 0 else x0, max(y0 - 1, 0.0) if y0 >= 0 else y0
     return x0, y0, x1, y1
-
-
-def _whole(text: str | None) -> int:
-    try:
-        return max(0, round(float(text or 0)))
-    except (ValueError, OverflowError):
-        return 0
-
-
-def write_voc(dataset: Any, root: Path, split: str) -> None:
-    """Write a data set with boxes below `root`."""
-    names = []
-    for index, sample in enumerate(all_samples(dataset)):
-        names.append(f"{split}_{index:06d}")
-        write_image(sample, root / "JPEGImages" / f"{names[-1]}.png")
-        height, width = sample["image"].shape[-2:]
-        tree = ElementTree.Element("annotation")
-        _add(tree, "filename", f"{names[-1]}.png")
-        size = ElementTree.SubElement(tree, "size")
-        for tag, value in (("width", width), ("height", height), ("depth", 3)):
-            _add(size, tag, value)
-        if "label" in sample:
-            _add(tree, "scene_class", dataset.classes[int(sample["label"])])
-        for (x0, y0, x1, y1), label in true_boxes(sample):
-            item = ElementTree.SubElement(tree, "object")
-            _add(item, "name", dataset.box_classes[label])
-            box = ElementTree.SubElement(item, "bndbox")
-            # VOC counts pixels from 1 and includes the last one
-            for tag, value in (("xmin", x0 + 1), ("ymin", y0 + 1), ("xmax", x1), ("ymax", y1)):
-                _add(box, tag, f"{value:g}")
-        if "boxes" not in sample:
-            _add(tree, "boxes_missing", 1)
-        ElementTree.indent(tree)
-        file = root / "Annotations" / f"{names[-1]}.xml"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        ElementTree.ElementTree(tree).write(file, encoding="utf-8")
-    lists = root / "ImageSets" / "Main"
-    lists.mkdir(parents=True, exist_ok=True)
-    (lists / f"{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
-
-
-def _add(parent: ElementTree.Element, tag: str, value: object) -> None:
-    ElementTree.SubElement(parent, tag).text = str(value)
