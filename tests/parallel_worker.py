@@ -1,5 +1,6 @@
 """What each process of a parallel run does in the tests: `torchrun parallel_worker.py FOLDER`."""
 
+import copy
 import sys
 from pathlib import Path
 
@@ -75,6 +76,30 @@ def updates(names=tuple(METHODS), change_model=lambda model: model, group=ALONE,
     return results
 
 
+NORMS = {
+    "1d, not affine": (torch.nn.BatchNorm1d(3, affine=False), (8, 3)),
+    "2d, cumulative": (torch.nn.BatchNorm2d(3, momentum=None), (8, 3, 4, 5)),
+    "3d": (torch.nn.BatchNorm3d(3), (8, 3, 2, 3, 2)),
+    "without statistics": (torch.nn.BatchNorm2d(3, track_running_stats=False), (8, 3, 4, 5)),
+}
+
+
+def normalised(group=ALONE):
+    """Name of a normalisation → statistics after two batches, of which processes have unequal parts, and gradients."""
+    results = {}
+    for name, (norm, shape) in copy.deepcopy(NORMS).items():
+        norm.double()
+        group.prepare(norm)
+        stream = torch.Generator().manual_seed(0)
+        for _ in range(2):
+            x = torch.randn(shape, generator=stream, dtype=torch.double) + 3
+            part = (x.split((5, 3))[group.rank] if group.size > 1 else x).requires_grad_()
+            (norm(part).pow(3).sum() * 0.5).backward()
+        results[name] = [group.sum(p.grad) for p in norm.parameters()] + [b.double() for b in norm.buffers()]
+    return results
+
+
 if __name__ == "__main__":
     with joined(torch.device("cpu"), timeout=60) as group:
+        torch.save(normalised(group), Path(sys.argv[1]) / f"norms {group.rank}.pt")
         torch.save(updates(group=group), Path(sys.argv[1]) / f"{group.rank}.pt")

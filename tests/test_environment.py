@@ -65,9 +65,9 @@ LIGHT = {
 }  # those import
 
 
-def test_doctor_speaks_to_a_console_that_knows_few_characters():
+def test_doctor_speaks_to_a_console_that_knows_few_characters(tmp_path):
     command = [sys.executable, "-m", "mtlkit", "doctor"]
     for encoding, mark in (("cp1252", "ok: "), ("utf-8", "✓ ")):
-        environment = os.environ | {"PYTHONIOENCODING": encoding}
+        environment = os.environ | {"PYTHONIOENCODING": encoding, "MTLKIT_DATA": str(tmp_path)}
         said = subprocess.run(command, capture_output=True, env=environment, check=False).stdout.decode(encoding)
         assert all(line.startswith(mark) for line in said.splitlines()) and "notebooks use" in said

@@ -28,10 +28,15 @@ TRAIN = ["-m", "mtlkit", "train", "--scenes", "256", "--json", "--save-every", "
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory):
+def folder_of_two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     subprocess.run([*TORCHRUN, parallel_worker.__file__, str(folder)], check=True, env=ENVIRONMENT, timeout=180)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_processes(folder_of_two):
+    return [torch.load(folder_of_two / f"{rank}.pt") for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +57,16 @@ def test_two_with_half_the_batch_each_are_one_with_all_of_it(one_process, two_pr
         for step, losses in enumerate(one["losses"]):
             assert other["losses"][step] == pytest.approx(losses, rel=1e-6)
         assert other["weights"] == pytest.approx(one["weights"], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", parallel_worker.NORMS)
+def test_batch_normalisation_of_any_kind_is_that_of_all_processes(folder_of_two, name):
+    one = parallel_worker.normalised()[name]
+    for rank in range(2):
+        other = torch.load(folder_of_two / f"norms {rank}.pt")[name]
+        assert len(one) == len(other)
+        for expected, got in zip(one, other, strict=True):
+            assert torch.allclose(expected, got, rtol=1e-9, atol=1e-9)
 
 
 def test_the_parts_would_differ_without_counting_labels_together(one_process, two_processes):

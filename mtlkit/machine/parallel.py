@@ -70,8 +70,8 @@ class Group:
         if self.size == 1 or is_sharded(model):
             return
         for module in model.modules():
-            if type(module) is nn.BatchNorm2d:
-                module.__class__ = SyncedBatchNorm2d  # its parameters and their optimiser stay as they are
+            if type(module) in SYNCED:
+                module.__class__ = SYNCED[type(module)]  # its parameters and their optimiser stay as they are
         with self.watch():
             for tensor in model.state_dict().values():
                 distributed.broadcast(tensor, 0)
@@ -145,29 +145,51 @@ def is_sharded(model: nn.Module) -> bool:
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
-class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation by mean and variance over the batches of all processes, on a CPU too.
+class Synced:
+    """Batch normalisation by mean and variance over the samples of all processes, on a CPU too.
 
-    `torch.nn.SyncBatchNorm` does the same for GPUs only. Every process must have equally many samples.
+    `torch.nn.SyncBatchNorm` does the same for GPUs only.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise `x [B, C, H, W]`."""
+    def forward(self: Any, x: Tensor) -> Tensor:
+        """Normalise `x [B, C, ...]`."""
         if not (self.training and distributed.is_initialized()):
-            return super().forward(x)
-        processes = distributed.get_world_size()
+            return super().forward(x)  # type: ignore[misc]
+        dims = [dim for dim in range(x.ndim) if dim != 1]
+        shape = [-1 if dim == 1 else 1 for dim in range(x.ndim)]
         wide = at_least_float32(x)
-        mean = _Summed.apply(wide.mean((0, 2, 3))) / processes
-        centred = wide - mean[:, None, None]
-        variance = _Summed.apply(centred.square().mean((0, 2, 3))) / processes
-        if self.running_mean is not None and self.running_var is not None and self.momentum is not None:
-            number = x.numel() // x.shape[1] * processes
-            if self.num_batches_tracked is not None:
-                self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean.detach(), self.momentum)
-            self.running_var.lerp_(variance.detach() * (number / (number - 1)), self.momentum)
-        scale = (self.weight * torch.rsqrt(variance + self.eps))[:, None, None]
-        return (centred * scale + self.bias[:, None, None]).to(x.dtype)
+        number = _Summed.apply(wide.new_tensor(x.numel() / x.shape[1]))
+        mean = _Summed.apply(wide.sum(dims)) / number
+        centred = wide - mean.view(shape)
+        variance = _Summed.apply(centred.square().sum(dims)) / number
+        if self.running_mean is not None:
+            self.num_batches_tracked.add_(1)
+            step = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean.detach(), step)
+            self.running_var.lerp_(variance.detach() * (number / (number - 1)), step)
+        y = centred * torch.rsqrt(variance + self.eps).view(shape)
+        if self.affine:
+            y = y * self.weight.view(shape) + self.bias.view(shape)
+        return y.to(x.dtype)
+
+
+class SyncedBatchNorm1d(Synced, nn.BatchNorm1d):
+    """See `Synced`."""
+
+
+class SyncedBatchNorm2d(Synced, nn.BatchNorm2d):
+    """See `Synced`."""
+
+
+class SyncedBatchNorm3d(Synced, nn.BatchNorm3d):
+    """See `Synced`."""
+
+
+SYNCED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm1d: SyncedBatchNorm1d,
+    nn.BatchNorm2d: SyncedBatchNorm2d,
+    nn.BatchNorm3d: SyncedBatchNorm3d,
+}
 
 
 class _Summed(torch.autograd.Function):
