@@ -109,7 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     get.set_defaults(run=_data_get)
     look = data.add_parser("look", help="say what is in a folder of photographs, and what looks wrong")
     look.add_argument("folder", type=Path)
-    look.add_argument("--picture", type=Path, help="draw photographs with their boxes into this file")
+    look.add_argument(
+        "--picture", type=Path, default=Path("look.png"), help="a sheet of photographs (default: look.png)"
+    )
     look.set_defaults(run=_command("look"))
     export = data.add_parser("export", help="write scenes to disk in a known layout")
     export.add_argument("folder", type=Path)

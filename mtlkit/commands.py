@@ -250,17 +250,15 @@ def look(options: argparse.Namespace) -> int:
     from mtlkit import plots
     from mtlkit.data.photos import look as photos
 
-    if options.picture:
-        _drawable(options.picture)
+    _drawable(options.picture)
     splits = photos.look(options.folder)
     for split in splits:
         print("\n".join(split.lines()))
     if same := photos.same_pictures(splits):
         print(f"{len(same):,} photographs are in both splits, so scores will flatter: {', '.join(same[:3])}")
-    if options.picture:
-        (train, *_) = splits
-        plots.samples(train.photos, train.shown[:24]).savefig(options.picture, dpi=110)
-        print(f"drew {options.picture}: photographs of {train.name!r}, those with suspicious boxes first")
+    (train, *_) = splits
+    plots.samples(train.photos, train.shown[:24]).savefig(options.picture, dpi=110)
+    print(f"drew {options.picture}: photographs of {train.name!r}, those with suspicious boxes first")
     return 0
 
 

@@ -55,7 +55,7 @@ class Forward:
         return self.sharded or (self.complete and self.network is not self.model)
 
     def __call__(self, batch: Any) -> "BatchLosses":
-        """Return the losses of the tasks that have a label anywhere in the batch; none is computed yet."""
+        """Return the losses of the tasks that have a label anywhere in the batch."""
         if self.wrap and self.complete and self.network is self.model:  # one step has shown what has a gradient
             self.network = _data_parallel(self.model)
         batch = named(batch, self.model.reads, [task.name for task in self.tasks])
@@ -190,7 +190,8 @@ class Forward:
 class BatchLosses:
     """The losses of a batch, part by part: task → loss times the part's share, so that the batch's loss is their sum.
 
-    A part's losses are computed when its turn comes, and those of the whole batch again when it is gone through again.
+    The losses of a batch in several parts are computed when each one's turn comes, and all of them again when the batch
+    is gone through again.
 
     Attributes:
         tasks: names of the tasks that take part in this step.

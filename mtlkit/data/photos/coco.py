@@ -113,14 +113,11 @@ class _Files:
             files += [
                 file for file in place if file not in files and (not files or self._role(file) not in {None, *have})
             ]
-        roles = [self._role(file) for file in files]
-        spare = {file for file in files if self._role(file) in (None, "test") and ("val" in roles or len(files) > 1)}
-        self.empty = [file for file in spare if len(files) > 1 and not summary(file).images]  # needed by nothing
+        needless = [file for file in files if len(files) > 1 and self._role(file) in (None, "test")]
+        self.empty = [file for file in needless if not summary(file).images]
         files = [file for file in files if file not in self.empty]
         if not files:
-            deeper = [child for child in root.parent.glob("*") if root.name == "annotations" and child == root]
-            hint = f"; did you mean {root.parent}?" if deeper else ""
-            hint = "; it has XML files: are they in the Pascal VOC layout (voc:)?" if folder.having(".xml") else hint
+            hint = "; it has XML files: are they in the Pascal VOC layout (voc:)?" if folder.having(".xml") else ""
             raise DataError(
                 f"{root} has no .json file with annotations in the COCO format, such as annotations/"
                 f"instances_train.json{hint}"
