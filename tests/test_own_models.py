@@ -735,6 +735,9 @@ def test_parameters_of_a_loss_learn_too(method):
     expected = torch.autograd.grad(losses["t0"], heat, retain_graph=True)[0]
     METHODS[method]().backward(losses, model)
     assert torch.allclose(heat.grad, expected)
+    optimizer = torch.optim.SGD([*model.parameters(), heat], 0.1)
+    list(train(model, tasks, batches(), METHODS[method](), optimizer, steps=2, device="cpu"))
+    assert heat != 0
 
 
 def test_losses_that_differentiate_look_at_the_mode_or_take_options():

@@ -183,9 +183,11 @@ def mixture(sizes: Mapping[str, int], temperature: float) -> dict[str, float]:
 
 
 def reads_batches(dataset: Any) -> bool:
-    """Whether a data set has a method `batch(indices)`; others' methods of that name do something else."""
+    """Whether a data set is read by a method `batch(indices)`; others' methods of that name do something else."""
     method = getattr(dataset, "batch", None)
-    return callable(method) and next(iter(signature(method).parameters), "") == "indices"
+    if not callable(method):
+        return False
+    return not hasattr(dataset, "__getitem__") or next(iter(signature(method).parameters), "") == "indices"
 
 
 def _check_length(dataset: Any, what: str) -> None:

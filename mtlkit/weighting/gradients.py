@@ -74,6 +74,9 @@ class GradientWeighting(Weighting):
         """
         refuse_data_parallel(model, group, type(self).__name__)
         parts, shared = as_parts(losses), shared_parameters(model, losses, shared)
+        if len(parts) == 1:
+            (losses,) = parts
+            parts = as_parts(losses)
         if self.at == "features" and len(parts) > 1:
             raise WeightingError(
                 f"{type(self).__name__} takes gradients at the features of the whole batch, whose graph would have to "
