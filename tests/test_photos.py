@@ -736,6 +736,7 @@ def test_wrong_folders_are_named(tmp_path):
         (VocFolder, coco(tmp_path / "coco"), "has no .xml file"),
         (CocoFolder, tmp_path / "coco/annotations", "none of the 4 images"),
         (VocFolder, root / "JPEGImages", "has no .xml file"),
+        (VocFolder, root.parent, "has no folder Annotations/, but .*VOC2007 has: give that folder"),
     ]
     for reader, folder, said in cases:
         with pytest.raises(DataError, match=said):

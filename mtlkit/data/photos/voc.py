@@ -115,11 +115,12 @@ class _Lists:
             for xml in folder.having(".xml")
             if xml.is_relative_to(self.base)
         }
+        deeper = [child for child in inside if (child / "Annotations").is_dir()]
+        if own is None and deeper:
+            raise DataError(f"{root} has no folder Annotations/, but {deeper[0]} has: give that folder")
         if not self.annotations:
-            deeper = [child for child in inside if (child / "Annotations").is_dir()]
-            hint = f"; did you mean {deeper[0]}?" if deeper else ""
-            if "annotations" in {link.lower() for link in folder.links_out}:
-                hint = "; Annotations is a link, and links are not followed: copy the files"
+            linked = "annotations" in {link.lower() for link in folder.links_out}
+            hint = "; Annotations is a link, and links are not followed: copy the files" if linked else ""
             raise DataError(f"{self.base} has no .xml file: expected one an image, in the Pascal VOC layout{hint}")
         outside = [xml for xml in folder.having(".xml") if not xml.is_relative_to(self.base)]
         self.outside = (
