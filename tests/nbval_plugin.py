@@ -10,7 +10,7 @@ import tempfile
 def pytest_configure(config):
     if not os.access(os.path.expanduser("~"), os.W_OK):
         folder = tempfile.mkdtemp(prefix="jupyter-")
-        for name in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+        for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):
             os.environ.setdefault(name, f"{folder}/{name}")
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import nbformat
 import requests
 
+OWN_FOLDERS = ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")
 TOKEN = secrets.token_urlsafe()  # another one in each process that asks
 READY = "async () => { const panel = window.jupyterapp.shell.currentWidget; await panel.sessionContext.ready; "
 
@@ -71,7 +72,7 @@ def jupyterlab(folder: Path) -> Iterator[str]:
         command += [f"--LabApp.workspaces_dir={settings}/workspaces", "--LabApp.news_url="]
         log = Path(settings) / "log"
         own = os.environ | {"JUPYTER_TOKEN": TOKEN}  # not among the arguments, which everybody on the machine can read
-        own |= {name: f"{settings}/{name}" for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR")}
+        own |= {name: f"{settings}/{name}" for name in OWN_FOLDERS}
         with log.open("w", encoding="utf-8") as sink:
             server = subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True, env=own)
         address = f"http://127.0.0.1:{port}"
