@@ -39,11 +39,17 @@ class SharedEncoderModel(nn.Module):
 
     def forward(self, x: Any, tasks: Collection[str] | None = None) -> dict[str, Any]:
         """Return task name → output, of `tasks` or of all. In training the shared features h are kept in `features`."""
-        features = self.encoder(x) if isinstance(self.reads, str) else self.encoder(*x)
-        if not isinstance(features, Tensor):  # one may be made of another: the heads read copies that are not
-            features = map_tensors(lambda map_: map_ if map_.is_sparse else map_.view_as(map_), features)
+        features = self.encode(x)
         self.features = features if self.training else None
         return {name: head(features) for name, head in self.heads.items() if tasks is None or name in tasks}
+
+    def encode(self, x: Any) -> Any:
+        """Return the shared features h: a tensor, or what the encoder packs several in."""
+        features = self.encoder(x) if isinstance(self.reads, str) else self.encoder(*x)
+        if isinstance(features, Tensor):
+            return features
+        # one may be made of another: the heads read copies that are not, so that each has a gradient of its own
+        return map_tensors(lambda map_: map_ if map_.is_sparse else map_.view_as(map_), features)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"features": None}  # a copy of the model is not a copy of its last batch
