@@ -86,7 +86,9 @@ class VocFolder(Photos):
                     "leave it out",
                 )
         numbers = Counter(name for photo in everything.values() for name in photo.names)
-        if once := sorted(name for name in numbers if numbers[name] == 1 and max(numbers.values()) >= 10):
+        others = [number for number in numbers.values() if number > 1]
+        once = sorted(name for name in numbers if numbers[name] == 1)
+        if once and others and sum(others) >= 5 * len(others):
             faults.note(f"there is one object only of {', '.join(map(repr, once))}: is it spelled as it is meant?")
         box_classes = sorted(numbers)
         scene_classes = sorted({photo.label for photo in everything.values() if photo.label is not None})
