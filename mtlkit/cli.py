@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CheckpointError, DataError, DownloadError, ParallelError, TrainingError, ValueError) as error:
         print(f"mtlkit: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # who reads has enough, as in `mtlkit data look FOLDER | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("\nmtlkit: interrupted", file=sys.stderr)
         return 130

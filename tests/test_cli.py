@@ -198,6 +198,15 @@ def test_data_list_and_export(capsys, tmp_path):
     assert status == 0 and len(list((tmp_path / "Annotations").iterdir())) == 3
 
 
+def test_a_reader_that_has_enough_is_no_error(tmp_path):
+    voc(tmp_path, 9)
+    command = f"{sys.executable} -u -m mtlkit data look {tmp_path} --picture {tmp_path / 'look.png'}"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{command} | head -1"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("train: ") and "Traceback" not in done.stderr
+
+
 def test_ctrl_c_leaves_a_whole_checkpoint_to_go_on_from(tmp_path):
     command = [sys.executable, "-m", "mtlkit", "train", "--seconds", "120", "--scenes", "64", "--out", str(tmp_path)]
     process = subprocess.Popen(

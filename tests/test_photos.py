@@ -778,7 +778,7 @@ def test_look_says_what_is_there_and_what_looks_wrong(tmp_path, real_data):
         assert part in said, part
     assert splits[0].shown[0] == 1 and look.same_pictures(splits) == ["000.png of 'train' is 008.png of 'val'"]
     cells = look.look(real_data / "bccd/BCCD")
-    assert "mended: " in "\n".join(cells[0].lines()) and not look.same_pictures(cells)
+    assert "fault: " in "\n".join(cells[0].lines()) and not look.same_pictures(cells)
     with pytest.raises(DataError, match=r"neither .xml nor .json"):
         look.look(tmp_path / "JPEGImages")
 

@@ -60,7 +60,7 @@ class Split:
         said.append(
             f"  class of the image ({photos.label_origin}): {', '.join(f'{n} {c:,}' for n, c in labels.items())}"
         )
-        for title, found in (("mended", photos.mended), ("note", photos.notes)):
+        for title, found in (("fault", photos.mended), ("note", photos.notes)):
             said += [f"  {title}: {line}" for line in found]
         for kind, places in self.suspicious.items():
             more = f" and {len(places) - MOST_NAMED:,} more" if len(places) > MOST_NAMED else ""
