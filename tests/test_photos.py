@@ -528,20 +528,30 @@ def test_an_image_without_boxes_is_a_sample_without_objects(tmp_path):
 # encodings
 
 
+def nameable(name):
+    """Whether a file can have this name: on Linux that depends on the locale."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "gbk", "cp1252", "utf8mb4"])
 def test_xml_and_lists_are_read_in_the_encodings_of_tools(tmp_path, encoding):
     name = {"cp1252": "méduse"}.get(encoding, "猫")
+    stem = name if nameable(name) else "x"
     voc(tmp_path, objects=lambda k: [obj(name=name)])
     codec = {"utf8mb4": "utf-8"}.get(encoding, encoding)
     declared = encoding if encoding in ("gbk", "cp1252", "utf8mb4") else None
     for file in (tmp_path / "Annotations").iterdir():
         head = f'<?xml version="1.0" encoding="{declared.replace("cp1252", "windows-1252")}"?>' if declared else ""
         file.write_bytes((head + file.read_text(encoding="utf-8")).encode(codec))
-        file.rename(file.with_name(f"{name}{file.name}"))
+        file.rename(file.with_name(f"{stem}{file.name}"))
     for file in (tmp_path / "JPEGImages").iterdir():
-        file.rename(file.with_name(f"{name}{file.name}"))
+        file.rename(file.with_name(f"{stem}{file.name}"))
     file = tmp_path / "ImageSets/Main/train.txt"
-    file.write_bytes("".join(f"{name}{k:03d}\r\n" for k in range(4)).encode(codec))
+    file.write_bytes("".join(f"{stem}{k:03d}\r\n" for k in range(4)).encode(codec))
     photos = VocFolder(tmp_path, "train", WIDTH)
     assert len(photos) == 4 and photos.box_classes == (name,)
 
@@ -675,6 +685,8 @@ def test_an_image_is_found_however_its_annotation_spells_it(tmp_path, filename):
 
 @pytest.mark.parametrize("image", ["IMG 003 (1).png", "003", "été 图.png", "a.b.c.png", "003.jfif"])
 def test_images_may_have_any_name(tmp_path, image):
+    if not nameable(image):
+        pytest.skip("the encoding of file names here has no such letters")
     voc(tmp_path)
     stem = image.rpartition(".")[0] or image
     (tmp_path / "JPEGImages/003.png").rename(tmp_path / "JPEGImages" / image)
