@@ -28,22 +28,14 @@ class AbsentError(KeyError):
         self.key = key
 
 
-class AskedBatch(dict[str, Any]):
-    """A batch that remembers which keys it was asked for, and says what it has where one is absent."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.asked: set[str] = set()
-
-    def __getitem__(self, key: str) -> Any:
-        self.asked.add(key)
-        return super().__getitem__(key)
+class NamedBatch(dict[str, Any]):
+    """A batch that says by an error of its own that it lacks a key: any other `KeyError` is somebody's mistake."""
 
     def __missing__(self, key: str) -> Any:
         raise AbsentError(key)
 
 
-def named(batch: Any, reads: str | Sequence[str], tasks: Sequence[str]) -> AskedBatch:
+def named(batch: Any, reads: str | Sequence[str], tasks: Sequence[str]) -> NamedBatch:
     """Return a batch as a dictionary; what comes as a list is named after the model's inputs and the tasks, in order.
 
     Args:
@@ -57,7 +49,7 @@ def named(batch: Any, reads: str | Sequence[str], tasks: Sequence[str]) -> Asked
     if hasattr(batch, "_asdict"):
         batch = batch._asdict()
     if isinstance(batch, Mapping):
-        return AskedBatch(batch)
+        return NamedBatch(batch)
     inputs = [reads] if isinstance(reads, str) else list(reads)
     if isinstance(batch, list | tuple):
         targets = list(batch[-1]) if batch and isinstance(batch[-1], Mapping) else list(tasks)
@@ -67,9 +59,9 @@ def named(batch: Any, reads: str | Sequence[str], tasks: Sequence[str]) -> Asked
                 "another name to the input (reads=...) or the task"
             )
         if len(batch) == len(inputs) + 1 and isinstance(batch[-1], Mapping):
-            return AskedBatch({**dict(zip(inputs, batch, strict=False)), **batch[-1]})
+            return NamedBatch({**dict(zip(inputs, batch, strict=False)), **batch[-1]})
         if len(batch) == len(inputs) + len(tasks):
-            return AskedBatch(zip((*inputs, *tasks), batch, strict=True))
+            return NamedBatch(zip((*inputs, *tasks), batch, strict=True))
     kind = f"a {type(batch).__name__} of {len(batch)}" if isinstance(batch, list | tuple) else f"{type(batch).__name__}"
     raise DataError(
         f"a batch is {kind}: expected a dictionary of tensors, or a list of the input {', '.join(inputs)} and one "

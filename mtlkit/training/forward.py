@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mtlkit.data import DataError
-from mtlkit.data.batches import AbsentError, AskedBatch, batch_size, cut, named
+from mtlkit.data.batches import AbsentError, NamedBatch, batch_size, cut, named
 from mtlkit.machine import LossScale, Machine, is_sharded, map_tensors, tensors_of, to_device
 from mtlkit.model import Blocks, SharedEncoderModel, read_input
 from mtlkit.tasks import Task
@@ -61,7 +61,7 @@ class Forward:
         batch = named(batch, self.model.reads, [task.name for task in self.tasks])
         size = batch_size(read_input(self.model, batch))
         number = min(self.machine.accumulate, size)
-        pieces = [AskedBatch(part) for part in cut(batch, number, size)] if number > 1 else [batch]
+        pieces = [NamedBatch(part) for part in cut(batch, number, size)] if number > 1 else [batch]
         if number == 1 and self.group.size == 1:  # at once: only now it shows what a loss asks the batch for
             here = {task.name: 1.0 for task in self.tasks if self._labelled(task, batch)}
             losses = self.losses(batch, here) if here else {}
@@ -71,7 +71,7 @@ class Forward:
         self.complete = len(shares) == len(self.tasks)
         return BatchLosses(self, pieces, shares)
 
-    def _labelled(self, task: Task, batch: AskedBatch) -> bool:
+    def _labelled(self, task: Task, batch: NamedBatch) -> bool:
         """Whether any sample of the batch has a target for the task, as far as the task says it."""
         try:
             return task.labelled is None or bool(task.labelled(batch).any())
@@ -79,7 +79,7 @@ class Forward:
             self.never.setdefault(task.name, error.key)
             return False
 
-    def _shares(self, pieces: Sequence[AskedBatch]) -> dict[str, list[float]]:
+    def _shares(self, pieces: Sequence[NamedBatch]) -> dict[str, list[float]]:
         """Return task → what each piece's mean counts for in the mean over all pieces of all processes."""
         counts = torch.zeros(len(self.tasks), len(pieces), 2, dtype=torch.double)
         for k, task in enumerate(self.tasks):
@@ -105,13 +105,13 @@ class Forward:
                     stacklevel=3,
                 )
 
-    def losses(self, piece: AskedBatch, shares: Mapping[str, float]) -> dict[str, Tensor]:
+    def losses(self, piece: NamedBatch, shares: Mapping[str, float]) -> dict[str, Tensor]:
         """Return task → loss times its share, for the tasks in `shares`.
 
         A task whose share is 0 has no target in this piece, and pays 0. One whose loss asks for what the whole batch
         lacks is left out.
         """
-        piece = AskedBatch(to_device(piece, self.device))
+        piece = NamedBatch(to_device(piece, self.device))
         if self.compiled:
             torch.compiler.cudagraph_mark_step_begin()
         losses: dict[str, Tensor] = {}
@@ -151,7 +151,7 @@ class Forward:
     def _laid_out(self, tensor: Tensor) -> Tensor:
         return tensor.contiguous(memory_format=self.layout) if tensor.ndim == 4 else tensor
 
-    def _leave_out(self, task: str, key: str, piece: AskedBatch) -> None:
+    def _leave_out(self, task: str, key: str, piece: NamedBatch) -> None:
         own = next(one for one in self.tasks if one.name == task)
         if own.labelled is not None or self.machine.accumulate > 1 or self.group.size > 1:
             raise DataError(
@@ -200,7 +200,7 @@ class BatchLosses:
     def __init__(
         self,
         forward: Forward,
-        pieces: Sequence[AskedBatch],
+        pieces: Sequence[NamedBatch],
         shares: Mapping[str, Sequence[float]],
         losses: Mapping[str, Tensor] | None = None,
     ) -> None:
@@ -225,7 +225,7 @@ def _nothing(output: Any) -> Tensor:
     return torch.stack([(0 * tensor).sum() for tensor in tensors_of(output)]).sum()
 
 
-def _loss(task: Task, output: Any, batch: AskedBatch) -> Tensor:
+def _loss(task: Task, output: Any, batch: NamedBatch) -> Tensor:
     """Return the loss of a task; what goes wrong in it is said with its name."""
     try:
         return task.loss(output, batch)

@@ -30,12 +30,10 @@ class Measured:
     Attributes:
         size: width and height in pixels, as stored.
         turned: whether it is seen with width and height exchanged (EXIF orientation 5 to 8).
-        upright: whether what is stored is what is seen.
     """
 
     size: tuple[int, int]
     turned: bool
-    upright: bool
 
     @property
     def seen(self) -> tuple[int, int]:
@@ -51,7 +49,7 @@ def measure(path: Path) -> Measured:
     """
     with _opened(path) as image:
         orientation = 1 if image.format == "TIFF" else image.getexif().get(ORIENTATION, 1)  # Pillow turns TIFF itself
-        return Measured(image.size, orientation in (5, 6, 7, 8), orientation not in range(2, 9))
+        return Measured(image.size, orientation in (5, 6, 7, 8))
 
 
 def read_image(path: Path, as_stored: bool = False) -> Tensor:
