@@ -4,7 +4,7 @@ import pytest
 
 from mtlkit.exercises import EXERCISES, LabExercise, check, exercise, grade
 from mtlkit.lab import LossWeightingLab
-from mtlkit.lab.live.records import LabRecord, Run
+from mtlkit.lab.steering.records import LabRecord, Run
 
 GUIDED = {id: found for id, found in EXERCISES.items() if isinstance(found, LabExercise)}
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from mtlkit.lab import LossWeightingLab
+from mtlkit.lab import LossWeightingLab, front
 from mtlkit.lab.live import lab as lab_module
-from mtlkit.lab.live import link as link_module
-from mtlkit.lab.live.records import MOST_RECORDS, LabRecord, Run
-from mtlkit.lab.live.session import MOST_RUNS, Session
+from mtlkit.lab.live.branch import Branch
+from mtlkit.lab.live.session import MOST_RUNS
+from mtlkit.lab.steering import link as link_module
+from mtlkit.lab.steering.records import MOST_RECORDS, LabRecord, Run
 from mtlkit.weighting import METHODS
 
 SMALL = {"scenes": 64, "batch_size": 4}
@@ -49,14 +50,19 @@ class Browser:
 
     def set(self, **changes):
         self.stamp += 1
-        self.say(t="set", changes=changes, stamp=self.stamp)
+        self.say(t="set", changes=changes, stamp=["me", self.stamp])
 
     def press(self, what):
         self.say(t="do", what=what)
 
     @property
     def last(self):
-        return self.frames[-1][0]
+        """The present state, as the script in the browser puts it together from the frames."""
+        state = {}
+        for content, _ in self.frames:
+            if content["t"] in ("all", "frame"):
+                state = content if content["t"] == "all" else state | content | {"t": "frame"}
+        return state
 
 
 @pytest.fixture
@@ -89,13 +95,18 @@ def test_a_schedule_gives_the_same_numbers_each_time():
     assert late.run(2).weights["classify"] == 1.0
 
 
-def test_without_a_front_end_it_shows_a_picture_of_the_same_steps_and_no_thread_runs(lab):
-    data, metadata = lab._repr_mimebundle_()
+def test_without_a_front_end_it_shows_a_picture_of_the_same_steps_and_no_thread_runs(lab, monkeypatch):
+    shown = []
+    monkeypatch.setattr(front, "display", shown.append)
+    monkeypatch.setattr(front, "publish_display_data", shown.append)
+    lab._ipython_display_()
+    picture, view = shown
+    data, metadata = picture._repr_mimebundle_()
     assert len(lab.records) == lab_module.WARM_UP and not trainers()
     assert data["text/plain"] == metadata["image/png"]["alt"]
-    assert "application/vnd.jupyter.widget-view+json" in data
+    assert list(view) == ["application/vnd.jupyter.widget-view+json"]
     assert len(data["image/png"]) * 3 / 4 <= 100_000
-    lab._repr_mimebundle_()
+    lab._ipython_display_()
     assert len(lab.records) == lab_module.WARM_UP  # shown again, it does not train on
 
 
@@ -125,10 +136,10 @@ def test_every_control(lab, browser):
     browser.press("step")
     record = lab.records[-1]
     assert record.weights == {"classify": 0.25, "detect": 3.0} and record.rate == 0.1 and record.method == "NashMTL"
-    before = lab.session.setup.loader.dataset
+    before = lab.session.branch.setup.loader.dataset
     browser.set(data={"scene_class": "count", "label_noise": 0.5})
     browser.press("step")
-    assert lab.session.setup.loader.dataset is not before
+    assert lab.session.branch.setup.loader.dataset is not before
     assert browser.last["data"]["scene_class"] == "count" and browser.last["samples"][0]["truth"].endswith(
         ("digit", "digits")
     )
@@ -160,14 +171,14 @@ def test_every_method_can_be_taken_up_during_training(lab, method):
 def test_a_weight_scales_the_losses_before_the_method_sees_them(lab):
     lab.set(method="MGDA", classify=1e-3)  # the shortest gradient takes it all
     lab.run(2)
-    assert lab.session.weighting.method.weights["classify"] > 0.9
+    assert lab.session.branch.weighting.method.weights["classify"] > 0.9
 
 
 def test_a_weight_of_zero_for_every_task_trains_nothing_and_is_no_error(lab, browser):
     lab.wait(1)
     browser.press("pause")
     browser.set(classify=0, detect=0)
-    parameters = list(lab.session.setup.model.parameters())
+    parameters = list(lab.session.branch.setup.model.parameters())
     before = [p.clone() for p in parameters]
     browser.press("step")
     assert all(torch.equal(a, b) for a, b in zip(before, parameters, strict=True)) and not browser.last["error"]
@@ -187,7 +198,7 @@ def test_a_frame_is_small_and_holds_every_step(lab, browser):
     lab.pause()
     browser.say(t="beat")
     lab._link.send_frame()
-    rows = [np.frombuffer(buffers[0], np.float32).reshape(-1, 5) for content, buffers in browser.frames if buffers]
+    rows = [np.frombuffer(buffers[0], np.float32).reshape(-1, 3) for content, buffers in browser.frames if buffers]
     steps = np.concatenate(rows)[:, 0]
     assert sorted(set(steps)) == list(range(1, lab.session.steps_done + 1))
     frames = [(content, buffers) for content, buffers in browser.frames if content["t"] == "frame"]
@@ -224,7 +235,7 @@ def test_500_moves_leave_the_last_one_in_force(lab, browser):
     at = lab.session.steps_done
     lab.wait(at + 3)
     assert lab.records[-1].weights["classify"] == pytest.approx(10 ** (499 / 250 - 1))
-    until(lambda: browser.last["stamp"] == 500)
+    until(lambda: browser.last.get("stamp") == ("me", 500))
     assert len(trainers()) == 1
 
 
@@ -232,7 +243,7 @@ def test_a_view_that_does_not_keep_up_gets_no_more_frames_and_then_everything(la
     lab.wait(2)
     browser.take = lambda content, buffers=(): browser.frames.append((content, buffers))  # it no longer looks
     lab.widget.send = browser.take
-    lab._link._number = lab._link._seen + link_module.WINDOW + 1
+    lab._link._number = browser.seen + link_module.WINDOW + 1
     sent = len(browser.frames)
     lab.wait(lab.session.steps_done + 20)
     assert len(browser.frames) == sent
@@ -278,7 +289,7 @@ def test_two_labs_train_side_by_side():
 
 def test_training_here_and_in_the_thread_never_overlap(lab, browser, monkeypatch):
     inside, most = 0, 0
-    original = Session._measure
+    original = Branch._measure
 
     def counted(self, record):
         nonlocal inside, most
@@ -288,7 +299,7 @@ def test_training_here_and_in_the_thread_never_overlap(lab, browser, monkeypatch
         original(self, record)
         inside -= 1
 
-    monkeypatch.setattr(Session, "_measure", counted)
+    monkeypatch.setattr(Branch, "_measure", counted)
     lab.wait(2)
     lab.run(10)
     browser.press("start")
@@ -300,7 +311,7 @@ def test_a_loss_that_becomes_nan_stops_the_lab_names_the_task_and_reset_mends_it
     lab.wait(2)
     browser.press("pause")
     with torch.no_grad():
-        next(lab.session.setup.model.task_parameters("detect")).fill_(float("nan"))
+        next(lab.session.branch.setup.model.task_parameters("detect")).fill_(float("nan"))
     browser.press("start")
     with pytest.raises(RuntimeError, match="'detect'"):
         lab.wait(10_000)
@@ -316,7 +327,7 @@ def test_a_loss_that_becomes_nan_stops_the_lab_names_the_task_and_reset_mends_it
 
 def test_any_other_exception_is_shown_in_words(lab, browser, monkeypatch):
     lab.wait(1)
-    monkeypatch.setattr(lab.session, "_measure", lambda record: 1 / 0)
+    monkeypatch.setattr(lab.session.branch, "_measure", lambda record: 1 / 0)
     until(lambda: browser.last.get("error"))
     assert "ZeroDivisionError" in browser.last["error"]
 
@@ -417,15 +428,16 @@ def test_what_was_steered_by_hand_is_replayed_in_sight(lab, browser):
 
 
 def test_where_only_answers_arrive_each_heartbeat_brings_everything(lab, browser):
-    """As on Colab, which does not show what a thread sends."""
+    """As on Colab, which does not show what a thread sends: a view that has missed frames asks for everything."""
     inside = threading.main_thread()
     lab.widget.send = lambda *sent: browser.take(*sent) if threading.current_thread() is inside else None
     lab.wait(3)
     for _ in range(3):
         at = lab.session.steps_done
         lab.wait(at + 20)
+        lab._link._sent_at = lab._link._seen = 0  # a second later, as nothing was seen
         browser.say(t="beat")
-        browser.say(t="beat")
+        browser.say(t="hello")
         assert browser.last["t"] == "all" and browser.last["step"] >= at + 20
 
 
@@ -434,11 +446,11 @@ def test_scores_are_those_of_evaluate(lab):
 
     lab.set(data={"scene_class": "texture"})
     lab.run(1)
-    model = lab.session.setup.model
-    expected = evaluate(model, lab.session.setup.tasks, lab.session.validation, device="cpu")
-    scoring = lab.session._score()
+    model = lab.session.branch.setup.model
+    expected = evaluate(model, lab.session.branch.tasks, lab.session.branch.data.validation, device="cpu")
+    scoring = lab.session.branch._score()
     *_, scores = scoring
-    assert scores == {name: pytest.approx(expected[name]) for name in ("classify/accuracy", "detect/ap")}
+    assert scores == {name: pytest.approx(expected[name]) for name in ("classify/accuracy", "detect/ap", "detect/ap50")}
 
 
 def test_the_collector_is_held_back_only_while_a_lab_trains():

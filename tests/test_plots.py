@@ -7,7 +7,7 @@ from PIL import Image
 from mtlkit import plots
 from mtlkit.cases import SeenText, find_case
 from mtlkit.data import DigitScenes
-from mtlkit.lab import DetectionExplorer
+from mtlkit.lab import DetectionExplorer, front
 from mtlkit.training import train
 from mtlkit.upkeep.figures import scene_classes
 
@@ -60,27 +60,31 @@ def test_a_box_is_drawn_where_it_is():
 def test_the_explorer_follows_its_sliders(run):
     setup, _ = run
     explorer = DetectionExplorer(setup.model, setup.train_set, range(4))
-    explorer.score.value = 0.02
-    many, picture = explorer.says.value, explorer.image.value
-    explorer.score.value = 0.98
-    assert explorer.says.value != many and explorer.image.value != picture
-    assert explorer.says.value.startswith("<b>0</b>")
+    explorer["least confidence"] = 0.02
+    many, picture = explorer.says, explorer.widget.image
+    explorer["least confidence"] = 0.98
+    assert explorer.says != many and explorer.widget.image != picture
+    assert explorer.says.startswith("0 boxes")
+    with pytest.raises(ValueError, match="beyond the ends"):
+        explorer["least confidence"] = 1.5
 
 
-def test_the_explorer_shows_a_widget_or_else_its_picture(run):
+def test_the_explorer_shows_a_widget_and_before_it_a_picture_that_stays(run, monkeypatch):
     setup, _ = run
-    data, metadata = DetectionExplorer(setup.model, setup.train_set, range(2))._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in data and data["image/png"]
-    assert metadata["image/png"]["alt"] == data["text/plain"]
+    shown = []
+    for name in ("display", "publish_display_data"):
+        monkeypatch.setattr(front, name, shown.append)
+    DetectionExplorer(setup.model, setup.train_set, range(2))._ipython_display_()
+    data, metadata = shown[0]._repr_mimebundle_()
+    assert data["image/png"] and metadata["image/png"]["alt"] == data["text/plain"]
+    assert list(shown[1]) == ["application/vnd.jupyter.widget-view+json"]
 
 
 def test_the_sharing_explorer_counts_and_redraws():
     from mtlkit.lab import SharingExplorer
 
     explorer = SharingExplorer(tasks=2, encoder=900, head=100)
-    before = explorer.image.value
-    assert explorer.ratio == 1100 / 2000 and "55 %" in explorer.says.value
-    explorer.tasks.value = 1
-    assert explorer.ratio == 1 and explorer.image.value != before
-    data, metadata = explorer._repr_mimebundle_()
-    assert {"image/png", "application/vnd.jupyter.widget-view+json"} <= data.keys() and metadata["image/png"]["alt"]
+    before = explorer.widget.image
+    assert explorer.ratio == 1100 / 2000 and "55 %" in explorer.says
+    explorer["number of tasks"] = 1
+    assert explorer.ratio == 1 and explorer.widget.image != before and explorer.widget.alt

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mtlkit.cases import Case
 
-NAMES = ("quality", "sharing", "photos", "import", "data", "weighting", "training", "live", "soak")
+NAMES = ("quality", "sharing", "photos", "import", "data", "weighting", "training", "live", "panel", "soak")
 
 
 def run(
@@ -26,7 +26,7 @@ def run(
         figures: folder for the numbers and the picture of "training".
         case: what "quality", "sharing", "training", "live" and "soak" train.
     """
-    from mtlkit.bench import live, quality, speed, training, weighting
+    from mtlkit.bench import live, panel, quality, speed, training, weighting
     from mtlkit.cases import find_case
 
     benches: dict[str, Callable[[], dict[str, Any]]] = {
@@ -38,6 +38,7 @@ def run(
         "weighting": weighting.weighting,
         "training": lambda: training.training(find_case(case), figures),
         "live": lambda: live.live(find_case(case)),
+        "panel": panel.panel,
         "soak": lambda: live.soak(find_case(case), seconds),
     }
     return benches[what]()

@@ -1,10 +1,13 @@
 """The live lab in a real JupyterLab in a real Chromium: how quickly it answers, and whether it grows over time."""
 
 import contextlib
+import math
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +24,41 @@ MOVE = """(input, by) => {
     input.dispatchEvent(new Event('input'));
     return told.textContent === was ? NaN : performance.now() - started;
 }"""
+ALL_ANSWERED = "(() => { const d = document.querySelector('.mtl-lab').dataset; return d.answered === d.asked; })()"
+METHODS = ("PCGrad", "StaticWeights", "MGDA", "Uncertainty")  # taken up in turn during a drag
+CHOOSE = "(select, name) => { select.value = name; select.dispatchEvent(new Event('change')); }"
+BUSY = (sys.executable, "-c", "while True: pass")
 
 
-def live(case: Case, rounds: int = 3, moves: int = 30, seconds: float = 6.0) -> dict[str, Any]:
-    """Measure the lab from outside.
+def live(case: Case, rounds: int = 3, moves: int = 30, seconds: float = 6.0, drag: float = 20.0) -> dict[str, Any]:
+    """Measure the lab from outside, as people use it.
 
     Returns:
-        `slider_to_weight_p95_ms`: from a key on a slider to the end of the first step that used the new weight;
-        `slider_to_pixels_*_ms`: to the animation frame after the kernel's answer was drawn; `readout_ms`: until the
-        slider's own number has changed; `slowdown_percent`: of the steps per second, against the same session sending
-        nothing, median of ten pairs; `refresh_hz` and `boxes_hz`; `kb_per_second` over the websocket; `first_curve_s`:
-        from "Run all cells" in notebook 00 with a fresh kernel to the first frame of training. Medians over the rounds.
+        `key`, `held`, `drag`, `methods`: of single keys, a held key, a drag, and a drag during which other methods are
+        chosen, each with the 95th percentile in ms from an event on the slider to the end of the first step that used
+        that value or a newer one (`weight_p95_ms`), to the animation frame after the answer was drawn
+        (`pixels_p95_ms`), its median, and for the last event, after the release (`release_ms`); `loaded`: the same
+        four while a second process keeps a core busy. `readout_ms`: until the slider's own number has changed;
+        `slowdown_percent`: of the steps per second, against the same session sending nothing, median of ten pairs;
+        `refresh_hz` and `boxes_hz`; `kb_per_second` over the websocket; `first_curve_s`: from "Run all cells" in
+        notebook 00 with a fresh kernel to the first frame of training. Medians over the rounds.
 
     Raises:
         RuntimeError: if there is no browser.
     """
     with _served(case) as (chrome, address):
-        found = [_round(chrome, address, moves, seconds) for _ in range(rounds)]
+        found = [_round(chrome, address, moves, seconds, drag) for _ in range(rounds)]
         starts = [_first_curve(chrome, address) for _ in range(rounds)] if FIRST.exists() else []
-    result = {key: round(statistics.median(one[key] for one in found), 2) for key in found[0]}
-    return result | ({"first_curve_s": round(statistics.median(starts), 2)} if starts else {})
+    return _medians(found) | ({"first_curve_s": round(statistics.median(starts), 2)} if starts else {})
+
+
+def _medians(found: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        key: _medians([one[key] for one in found])
+        if isinstance(value, dict)
+        else round(statistics.median(one[key] for one in found), 2)
+        for key, value in found[0].items()
+    }
 
 
 def soak(case: Case, seconds: float = 1800.0, samples: int = 12) -> dict[str, Any]:
@@ -102,7 +120,7 @@ def _open_lab(chrome: Any, address: str, received: list[int] | None = None) -> t
     return page, notebook
 
 
-def _round(chrome: Any, address: str, moves: int, seconds: float) -> dict[str, float]:
+def _round(chrome: Any, address: str, moves: int, seconds: float, drag: float) -> dict[str, Any]:
     received = [0]
     page, notebook = _open_lab(chrome, address, received)
     lab = page.locator(".mtl-lab")
@@ -116,17 +134,13 @@ def _round(chrome: Any, address: str, moves: int, seconds: float) -> dict[str, f
     after = counts()
     passed, frames, looks, got = (b - a for a, b in zip(before, after, strict=True))
 
-    slider = lab.locator(".task input").first
-    slider.focus()
-    to_weight, to_pixels, readout = [], [], []
-    for move in range(moves):
-        readout.append(slider.evaluate(MOVE, 3 if move % 2 else -3))
-        page.wait_for_function(
-            "(() => { const d = document.querySelector('.mtl-lab').dataset; return d.answered === d.asked; })()"
-        )
-        to_weight.append(float(lab.get_attribute("data-to-weight")))
-        to_pixels.append(float(lab.get_attribute("data-to-pixels")))
-        time.sleep(0.05 + 0.017 * (move % 7))  # not in step with the frames
+    readout: list[float] = []
+    result: dict[str, Any] = _by_hand(page, lab, moves, drag, readout)
+    with subprocess.Popen(BUSY) as busy:
+        try:
+            result["loaded"] = _by_hand(page, lab, moves, drag, [])
+        finally:
+            busy.kill()
 
     def speed(shown: bool) -> float:
         notebook.ask(SPEAK if shown else MUTE)
@@ -142,10 +156,7 @@ def _round(chrome: Any, address: str, moves: int, seconds: float) -> dict[str, f
         slowdowns.append(100 * (1 - found[True] / found[False]))
     page.close()
     shut_down(address)
-    return {
-        "slider_to_weight_p95_ms": _percentile(to_weight, 95),
-        "slider_to_pixels_p95_ms": _percentile(to_pixels, 95),
-        "slider_to_pixels_median_ms": statistics.median(to_pixels),
+    return result | {
         "readout_ms": max(readout),
         "slowdown_percent": statistics.median(slowdowns),
         "refresh_hz": frames / passed,
@@ -153,6 +164,54 @@ def _round(chrome: Any, address: str, moves: int, seconds: float) -> dict[str, f
         "kb_per_second": got / passed / 1000,
         "steps_per_second": statistics.median(speeds),
     }
+
+
+def _by_hand(page: Any, lab: Any, moves: int, drag: float, readout: list[float]) -> dict[str, dict[str, float]]:
+    """Move the first task's slider in four manners; return what each was answered with."""
+    slider = lab.locator(".task input").first
+    slider.focus()
+
+    def keys() -> None:
+        for move in range(moves):
+            readout.append(slider.evaluate(MOVE, 3 if move % 2 else -3))
+            page.wait_for_function(ALL_ANSWERED)
+            time.sleep(0.05 + 0.017 * (move % 7))  # not in step with the frames
+
+    def held() -> None:
+        for way in ("ArrowLeft", "ArrowRight") * 2:
+            for _ in range(25):
+                page.keyboard.down(way)  # down again without up: the keyboard's own repetition, some 30 a second
+                time.sleep(1 / 30)
+            page.keyboard.up(way)
+
+    def dragged(chosen: Sequence[str] = ()) -> None:
+        box = slider.bounding_box()
+        middle, until, methods = box["y"] + box["height"] / 2, time.monotonic() + drag, list(chosen)
+        page.mouse.move(box["x"] + box["width"] / 2, middle)
+        page.mouse.down()
+        while (left := until - time.monotonic()) > 0:
+            swing = math.sin(3 * left)
+            page.mouse.move(box["x"] + box["width"] * (0.5 + 0.45 * swing), middle)
+            time.sleep(1 / 60)
+            if methods and left < drag * len(methods) / (len(chosen) + 1):
+                lab.locator("select").first.evaluate(CHOOSE, methods.pop())
+        page.mouse.up()
+
+    answers = {}
+    for name, act in (("key", keys), ("held", held), ("drag", dragged), ("methods", lambda: dragged(METHODS))):
+        lab.evaluate("el => { el.answers.length = 0; }")
+        act()
+        page.wait_for_function(ALL_ANSWERED, timeout=60_000)
+        found = [(weight, pixels) for _, weight, pixels in lab.evaluate("el => el.answers")]
+        weight, pixels = zip(*found, strict=True)
+        answers[name] = {
+            "weight_p95_ms": _percentile(weight, 95),
+            "pixels_p95_ms": _percentile(pixels, 95),
+            "pixels_median_ms": statistics.median(pixels),
+            "release_ms": pixels[-1],
+        }
+    lab.locator("select").first.evaluate(CHOOSE, METHODS[1])
+    return answers
 
 
 def _first_curve(chrome: Any, address: str) -> float:
@@ -171,5 +230,5 @@ def _add(total: list[int], data: Any) -> None:
     total[0] += len(data)
 
 
-def _percentile(values: list[float], percent: float) -> float:
+def _percentile(values: Sequence[float], percent: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))]

@@ -5,7 +5,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from mtlkit.cases.case import Case, Knob, Setup
-from mtlkit.cases.seen import Seen, SeenBox, SeenImage, SeenText, answers_of
+from mtlkit.cases.seen import Seen, SeenBox, SeenImage, SeenRow, SeenText, answers_of
 
 CASES: dict[str, Case] = {
     case.name: case
@@ -14,7 +14,19 @@ CASES: dict[str, Case] = {
     if isinstance(case, Case)
 }
 
-__all__ = ["CASES", "Case", "Knob", "Seen", "SeenBox", "SeenImage", "SeenText", "Setup", "answers_of", "find_case"]
+__all__ = [
+    "CASES",
+    "Case",
+    "Knob",
+    "Seen",
+    "SeenBox",
+    "SeenImage",
+    "SeenRow",
+    "SeenText",
+    "Setup",
+    "answers_of",
+    "find_case",
+]
 
 
 def find_case(which: "str | Case", **knobs: Any) -> Case:

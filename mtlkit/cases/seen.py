@@ -28,14 +28,14 @@ class SeenImage:
     Attributes:
         image: `float32 [3, H, W]` in 0..1.
         truth: task → its class, where it is labelled.
-        answers: task → the class that the model names, and how sure it is, 0..1.
+        answers: task → what the model says, and how sure it is, 0..1; `None` where it does not say.
         boxes: the true ones.
         found: those that the model draws.
     """
 
     image: Tensor
     truth: Mapping[str, str] = field(default_factory=dict)
-    answers: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    answers: Mapping[str, tuple[str, float | None]] = field(default_factory=dict)
     boxes: Sequence[SeenBox] = ()
     found: Sequence[SeenBox] = ()
 
@@ -57,7 +57,24 @@ class SeenText:
     answer: str | None = None
 
 
-Seen = SeenImage | SeenText
+@dataclass(frozen=True)
+class SeenRow:
+    """A row of a table.
+
+    Attributes:
+        given: column → its value, as it is to be read.
+        truth: task → what is true, where it is known.
+        answers: task → what the model says.
+        right: task → whether that is right, for tasks that can be right or wrong.
+    """
+
+    given: Mapping[str, str]
+    truth: Mapping[str, str]
+    answers: Mapping[str, str] = field(default_factory=dict)
+    right: Mapping[str, bool] = field(default_factory=dict)
+
+
+Seen = SeenImage | SeenText | SeenRow
 
 
 def answers_of(model: nn.Module | None, inputs: Tensor) -> dict[str, Any]:
@@ -104,7 +121,7 @@ def see_boxes(
     """
     batch = fetch(dataset, torch.as_tensor(indices))
     outputs = answers_of(model, batch["image"])
-    answers: list[dict[str, tuple[str, float]]] = [{} for _ in indices]
+    answers: list[dict[str, tuple[str, float | None]]] = [{} for _ in indices]
     found: list[list[SeenBox]] = [[] for _ in indices]
     if "classify" in outputs:
         answers = [{"classify": said} for said in class_answers(outputs["classify"], dataset.classes)]

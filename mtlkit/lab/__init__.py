@@ -3,6 +3,7 @@
 from mtlkit.lab.gradients import GradientExplorer
 from mtlkit.lab.landscape import LandscapeExplorer
 from mtlkit.lab.live import LossWeightingLab
+from mtlkit.lab.panel import LossPanel
 from mtlkit.lab.quiz import Quiz
 from mtlkit.lab.sliders import DetectionExplorer, MixingExplorer, SharingExplorer
 
@@ -10,6 +11,7 @@ __all__ = [
     "DetectionExplorer",
     "GradientExplorer",
     "LandscapeExplorer",
+    "LossPanel",
     "LossWeightingLab",
     "MixingExplorer",
     "Quiz",

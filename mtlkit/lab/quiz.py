@@ -2,22 +2,25 @@
 
 import html
 import re
-from typing import Any
 
 import ipywidgets
 
 from mtlkit.exercises import QUIZZES, as_markdown
 from mtlkit.exercises.questions import LETTERS
+from mtlkit.lab.front import Shown, style
 
-STYLE = """<style>
+STYLE = (
+    f"""<style>{style()}</style>"""
+    + """<style>
 .mtl-quiz .widget-radio-box { height: auto; width: 100%; }
 .mtl-quiz .widget-radio-box label { display: flex; align-items: baseline; gap: 6px; height: auto; margin: 3px 0; }
 .mtl-quiz .widget-radio-box label { line-height: 1.4; white-space: normal; }
 .mtl-quiz .widget-html-content { height: auto; line-height: 1.4; white-space: normal; }
 </style>"""
+)
 
 
-class Quiz:
+class Quiz(Shown):
     """Four questions; a click on an option shows its feedback.
 
     Where no widget can be shown, the questions stand there as text with the answers folded away.
@@ -43,14 +46,27 @@ class Quiz:
             self.choices.append(choice)
             self.feedback.append(says)
             rows += [ipywidgets.HTML(f"<b>{letter}.</b> {_html(question.text)}"), choice, says]
-        self.widget = ipywidgets.VBox(rows).add_class("mtl-quiz")
+        self.widget = ipywidgets.VBox(rows).add_class("mtl-quiz").add_class("mtl-live")
 
     def __repr__(self) -> str:
         return f"Quiz {self.notebook}: 4 questions"
 
-    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data = self.widget._repr_mimebundle_(**options)
-        return data | {"text/markdown": self.text, "text/plain": repr(self)}, {}
+    def still(self) -> "_Text":
+        """Return the questions as text."""
+        return _Text(self.text, repr(self))
+
+
+class _Text:
+    """Markdown, and what stands in its place where that is not shown."""
+
+    def __init__(self, markdown: str, plain: str) -> None:
+        self.markdown, self.plain = markdown, plain
+
+    def __repr__(self) -> str:
+        return self.plain
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown
 
 
 def _show(place: ipywidgets.HTML, text: str) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
-from mtlkit.cases.seen import Seen, SeenImage, SeenText
+from mtlkit.cases.seen import Seen, SeenImage, SeenRow, SeenText
 from mtlkit.plots.curves import draw_losses, losses_alt
 from mtlkit.plots.images import draw_answers, predictions_alt
 from mtlkit.plots.style import GREEN, STYLE, Picture
@@ -24,6 +25,8 @@ def draw_seen(part: FigureBase, seen: Sequence[Seen], columns: int = 6) -> str:
     """Draw what a learner sees of some samples and of a model's answers; return it in words."""
     images = [one for one in seen if isinstance(one, SeenImage)]
     lines = [(one.given, one.answer or "", one.right) for one in seen if isinstance(one, SeenText)]
+    rows = [one for one in seen if isinstance(one, SeenRow)]
+    lines += [(_in_a_line(one.given), _in_a_line(one.answers), _in_a_line(one.truth)) for one in rows]
     said = []
     if images:
         for k, image in enumerate(images, 1):
@@ -33,6 +36,10 @@ def draw_seen(part: FigureBase, seen: Sequence[Seen], columns: int = 6) -> str:
         draw_lines(part.add_subplot(), lines)
         said.append(lines_alt(len(lines)))
     return " ".join(said)
+
+
+def _in_a_line(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def run(records: Sequence[Record], seen: Sequence[Seen], scores: Mapping[str, float]) -> Picture:
@@ -61,33 +68,39 @@ def steered(records: Sequence[Any], changes: Sequence[int], seen: Sequence[Seen]
     Args:
         records: of the lab.
         changes: steps from which on something was set differently.
-        seen: samples with the model's answers.
-        plane: names of the two scores in whose plane the trail is drawn; of one task alone, it is drawn over the steps.
+        seen: samples with the model's answers; none, if nothing is known of them.
+        plane: names of the two scores in whose plane the trail is drawn; of one alone, it is drawn over the steps.
     """
+    with rc_context(STYLE):
+        figure = Picture(figsize=(9.6, 4.6) if seen else (9.6, 3.2))
+        left, right = figure.subfigures(1, 2, width_ratios=(5, 4), squeeze=False)[0] if seen else (figure, None)
+        parts = left.subplots(2 if plane else 1, 1, height_ratios=(5, 3) if plane else None, squeeze=False)[:, 0]
+        if records:
+            draw_losses(parts[0], records)
+        for step in changes:
+            parts[0].axvline(step, color="0.4", linewidth=0.8, linestyle=(0, (2, 2)))
+        if plane:
+            _draw_trail(parts[1], records, plane)
+        said = draw_seen(right, seen, columns=3) if right else ""
+    marks = f" A mark where something was changed: step {', '.join(map(str, changes))}." if changes else ""
+    trail = f" A trail in the plane of {' and '.join(plane)}." if plane else ""
+    figure.alt = f"{losses_alt(records)}{marks}{said and ' ' + said}{trail}"
+    return figure
+
+
+def _draw_trail(axes: Axes, records: Sequence[Any], plane: Sequence[str]) -> None:
     scored = {tuple(record.scores.values()): record for record in records if record.scores}
-    found = {record.step: [record.scores[name] for name in plane] for record in scored.values()}
+    found = {record.step: [record.scores.get(name, math.nan) for name in plane] for record in scored.values()}
     found = {step: point for step, point in found.items() if not any(map(math.isnan, point))}
     trail = list(found.values()) if len(plane) == 2 else [[step, *point] for step, point in found.items()]
-    with rc_context(STYLE):
-        figure = Picture(figsize=(9.6, 4.6))
-        left, right = figure.subfigures(1, 2, width_ratios=(5, 4), squeeze=False)[0]
-        losses, scores = left.subplots(2, 1, height_ratios=(5, 3))
-        if records:
-            draw_losses(losses, records)
-        for step in changes:
-            losses.axvline(step, color="0.4", linewidth=0.8, linestyle=(0, (2, 2)))
-        if trail:
-            scores.plot(*zip(*trail, strict=True), "o-", color=GREEN, markersize=3, linewidth=1)
-            scores.plot(*trail[-1], "o", color=GREEN, markersize=8)
-        x, y = plane if len(plane) == 2 else ("step", plane[0])
-        most = max([1.0, *(value for point in trail for value in point[-len(plane) :])])  # an error may be above 1
-        scores.set(xlabel=_axis(x), ylabel=_axis(y), ylim=(0, most))
-        if len(plane) == 2:
-            scores.set_xlim(0, most)
-        said = draw_seen(right, seen, columns=3)
-    marks = f" A mark where something was changed: step {', '.join(map(str, changes))}." if changes else ""
-    figure.alt = f"{losses_alt(records)}{marks} {said} A trail in the plane of {' and '.join(plane)}."
-    return figure
+    if trail:
+        axes.plot(*zip(*trail, strict=True), "o-", color=GREEN, markersize=3, linewidth=1)
+        axes.plot(*trail[-1], "o", color=GREEN, markersize=8)
+    x, y = plane if len(plane) == 2 else ("step", plane[0])
+    most = max([1.0, *(value for point in trail for value in point[-len(plane) :])])  # an error may be above 1
+    axes.set(xlabel=_axis(x), ylabel=_axis(y), ylim=(0, most))
+    if len(plane) == 2:
+        axes.set_xlim(0, most)
 
 
 def _axis(score: str) -> str:

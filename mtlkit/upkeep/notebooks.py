@@ -16,7 +16,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 def execute(file: Path) -> None:
     """Run a notebook in its folder and write it back with its outputs.
 
-    Widget views are dropped, as they cannot be shown without a kernel: the picture beside them stays. Times, widget
+    Widget views are dropped, as they cannot be shown without a kernel: the picture before them stays. Times, widget
     state and kernel details are dropped too, so that a second run changes nothing. A cell keeps its id for good.
     """
     notebook = nbformat.read(file, as_version=4)
@@ -26,9 +26,9 @@ def execute(file: Path) -> None:
     for cell in notebook.cells:
         cell.metadata = {key: value for key, value in cell.metadata.items() if key in ("tags", "jupyter")}
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not _is_noise(output)]
             for output in cell.outputs:
                 output.get("data", {}).pop(WIDGET, None)
+            cell.outputs = [output for output in cell.outputs if not _is_noise(output)]
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -47,7 +47,8 @@ def give_ids(cells: Sequence[nbformat.NotebookNode]) -> None:
 
 
 def _is_noise(output: nbformat.NotebookNode) -> bool:
-    return output.output_type == "stream" and output.name == "stderr"
+    is_empty = output.output_type in ("display_data", "execute_result") and not output.data
+    return is_empty or (output.output_type == "stream" and output.name == "stderr")
 
 
 def main(files: Sequence[str]) -> None:

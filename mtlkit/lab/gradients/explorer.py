@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import traitlets
 
-from mtlkit.lab.front import script, style
+from mtlkit.lab.front import Shown, script, style
 from mtlkit.lab.gradients.picture import draw_gradients
 from mtlkit.plots import Picture
 from mtlkit.weighting import METHODS
@@ -27,7 +27,7 @@ class _View(anywidget.AnyWidget):
         return "gradients"
 
 
-class GradientExplorer:
+class GradientExplorer(Shown):
     """Two tasks' gradients, an angle and a ratio of lengths between them, and each method's direction.
 
     Args:
@@ -65,7 +65,4 @@ class GradientExplorer:
         """Return what is seen now as a static picture."""
         return draw_gradients(self.jacobian().numpy(), self.directions())
 
-    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data, metadata = self.picture()._repr_mimebundle_()
-        view: Any = self.widget._repr_mimebundle_(**options)
-        return (view[0] if isinstance(view, tuple) else view) | data, metadata
+    still = picture

@@ -3,7 +3,7 @@ const COLOURS = ["#777777", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442
 const DASHES = [[], [6, 3], [2, 3], [9, 3, 2, 3], [4, 2], [12, 4]];
 
 function render({ model, el }) {
-  const root = make("div", el, {}, "mtl-two");
+  const root = make("div", el, {}, "mtl-two mtl-live");
   const controls = make("div", root, {}, "controls");
   const sliders = {};
   for (const [key, name, low, high, step, shown] of [
@@ -46,7 +46,7 @@ function render({ model, el }) {
     gradients.forEach((g, k) => arrow(pen, origin, at(g), colours.tasks[k], 3.5, "AB"[k]));
     table.replaceChildren();
     const head = make("tr", table);
-    for (const text of ["direction", "", "A", "B"]) make("th", head, { textContent: text });
+    for (const text of ["direction", "line", "A", "B"]) make("th", head, { textContent: text });
     names.forEach((name, k) => {
       const row = make("tr", table);
       make("td", row, { textContent: name });

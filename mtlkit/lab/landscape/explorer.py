@@ -7,7 +7,7 @@ import anywidget
 import numpy as np
 import traitlets
 
-from mtlkit.lab.front import script, style
+from mtlkit.lab.front import Shown, script, style
 from mtlkit.lab.landscape.landscape import TASKS, Landscape
 from mtlkit.lab.landscape.picture import draw_landscape
 from mtlkit.plots import Picture
@@ -32,7 +32,7 @@ class _View(anywidget.AnyWidget):
         return "landscape"
 
 
-class LandscapeExplorer:
+class LandscapeExplorer(Shown):
     """Level lines of w_A l_A + w_B l_B, both gradients and their sum, and where each method goes from a start point.
 
     Drag the weights; click to set the start. `weights` and `start` may also be set from code.
@@ -114,7 +114,4 @@ class LandscapeExplorer:
         """Return what is seen now as a static picture."""
         return draw_landscape(self.landscape, self.weights, np.array(self.start), self.paths())
 
-    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data, metadata = self.picture()._repr_mimebundle_()
-        view: Any = self.widget._repr_mimebundle_(**options)
-        return (view[0] if isinstance(view, tuple) else view) | data, metadata
+    still = picture

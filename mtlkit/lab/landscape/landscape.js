@@ -11,7 +11,7 @@ function render({ model, el }) {
   const hidden = new Set();
   let asked = 0; // when the learner last moved something
 
-  const root = make("div", el, { className: "mtl-land" });
+  const root = make("div", el, { className: "mtl-land mtl-live" });
   const sliders = make("div", root, { className: "controls" });
   const weightInputs = ["A (steep)", "B (shallow)"].map((name, k) => {
     const label = make("label", sliders, { textContent: `weight of ${name} ` });

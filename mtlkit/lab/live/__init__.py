@@ -1,6 +1,6 @@
 """The live lab."""
 
 from mtlkit.lab.live.lab import LossWeightingLab
-from mtlkit.lab.live.records import LabRecord, Run
+from mtlkit.lab.steering.records import LabRecord, Run
 
 __all__ = ["LabRecord", "LossWeightingLab", "Run"]

@@ -1,5 +1,6 @@
 """The live lab: change the loss weights while the model trains, and see it bend."""
 
+import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,14 +8,19 @@ from typing import Any, ClassVar
 
 from mtlkit import plots
 from mtlkit.cases import Case
-from mtlkit.lab.live.link import LOOKS, Link, View, plane_of
-from mtlkit.lab.live.records import LabRecord, Run
-from mtlkit.lab.live.session import Session
+from mtlkit.lab.front import Shown
+from mtlkit.lab.live.desk import Desk
+from mtlkit.lab.live.session import AHEAD
+from mtlkit.lab.steering.link import LOOKS, Link, View
+from mtlkit.lab.steering.records import Guess, LabRecord, Run
 
-WARM_UP = 30  # steps before the lab is first shown, so that there is something to see without a front end too
+WARM_UP, PATIENCE = (
+    30,
+    6.0,
+)  # steps, or seconds, before it is first shown: there is then something to see without a view
 
 
-class LossWeightingLab:
+class LossWeightingLab(Shown):
     """Train a case while weights, method, learning rate and data are changed.
 
     Show it in a notebook to steer by hand. Without a front end, or in a script, `run` trains under a schedule. What
@@ -42,10 +48,12 @@ class LossWeightingLab:
         in_sight: bool = False,
         **settings: Any,
     ) -> None:
+        session = Desk(case, **settings)  # if that fails, the other lab lives on
         if name in self._by_name:
             self._by_name[name].close()
-        self.name, self.session, self.widget = name, Session(case, **settings), View()
-        self._link = Link(self.session, self.widget, start, ask, in_sight)
+        self.name, self.session, self.widget = name, session, View()
+        session.wanted = start
+        self._link = Link(session, self.widget, ask, in_sight)
         self._by_name[name] = self
         weakref.finalize(self, _end, self.session, self.widget).atexit = False  # then there is nobody left to tell
 
@@ -57,7 +65,8 @@ class LossWeightingLab:
     @property
     def runs(self) -> list[Run]:
         """Up to four runs: the earlier ones, then the present one."""
-        return [*self.session.earlier, self.session.run_now]
+        with self.session.lock:  # a reset moves one among the earlier ones
+            return [*self.session.earlier, self.session.run_now]
 
     @property
     def weights(self) -> dict[str, float]:
@@ -74,19 +83,19 @@ class LossWeightingLab:
 
     def start(self) -> None:
         """Train from now on, as long as a front end shows the lab."""
-        self._link.wants_to_run = True
+        self.session.wanted = True
         if self._link.is_present():
             self.session.start()
 
     def pause(self) -> None:
         """Stop after the present step."""
-        self._link.wants_to_run = False
+        self.session.wanted = False
         self.session.pause()
 
     def step(self) -> LabRecord:
         """Pause, and train for one step."""
         self.pause()
-        return self.session.advance()
+        return self.session.advance(look=True)
 
     def reset(self, seed: int | None = None) -> None:
         """Begin anew, with the same seed or another; the run so far stays for comparison."""
@@ -99,9 +108,34 @@ class LossWeightingLab:
         """
         self.session.replay(run)
 
+    def fork(self, **changes: Any) -> Run:
+        """Let two copies go on from here with the same batches, told apart by `changes`: what differs is their effect.
+
+        The lab goes on with what is changed; the run that is returned keeps what was set before. Both get a record a
+        step until `join`.
+        """
+        return self.session.fork(changes)
+
+    def join(self) -> None:
+        """End the fork: the changed run goes on alone, the other one stays for comparison."""
+        self.session.join()
+
+    def guess(self, scores: Mapping[str, float], steps: int = AHEAD) -> Guess:
+        """Say where the scores will be after so many further steps; `off` tells later how far off that was."""
+        return self.session.guess(scores, steps)
+
+    @property
+    def guesses(self) -> list[Guess]:
+        """The guesses of this run."""
+        return list(self.session.guesses)
+
+    def code(self) -> str:
+        """Return a cell that repeats this run, to the last digit."""
+        return self.session.code()
+
     def run(self, steps: int, schedule: Mapping[int, Mapping[str, Any]] | None = None) -> "LossWeightingLab":
         """Train under a schedule, here and now: see `Session.run`. The same seed gives the same numbers."""
-        self._link.wants_to_run = False
+        self.session.wanted = False
         self.session.run(steps, schedule)
         return self
 
@@ -122,25 +156,28 @@ class LossWeightingLab:
         self._shown.pop(self.name, None)
         _end(self.session, self.widget)
 
-    def picture(self) -> plots.Picture:
+    def still(self) -> plots.Picture:
         """Return what is seen now as a static picture."""
         session = self.session
+        if not self.records and not session.error:
+            until = time.monotonic() + PATIENCE
+            while len(self.records) < WARM_UP and time.monotonic() < until:
+                session.run(1)
         with session.lock:
-            seen = session.samples(session.setup.model, **LOOKS)
-        return plots.steered(self.records, session.run_now.changes(), seen, plane_of(session))
+            return plots.steered(
+                self.records, session.run_now.changes(), session.look(**LOOKS), session.score_names[:2]
+            )
+
+    picture = still
 
     def __repr__(self) -> str:
         return f"LossWeightingLab {self.name!r}: {len(self.records)} records"
 
-    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        if not self.records and not self.session.error:
-            self.session.run(WARM_UP)
+    def _ipython_display_(self) -> None:
+        super()._ipython_display_()
         self._shown[self.name] = self
-        data, metadata = self.picture()._repr_mimebundle_()
-        view: Any = self.widget._repr_mimebundle_(**options)
-        return (view[0] if isinstance(view, tuple) else view) | data, metadata
 
 
-def _end(session: Session, widget: View) -> None:
+def _end(session: Desk, widget: View) -> None:
     session.close()
     widget.close()

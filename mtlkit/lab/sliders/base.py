@@ -1,37 +1,79 @@
 """What the explorers with sliders share: a picture and a sentence that follow the sliders."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
-import ipywidgets
+import anywidget
+import traitlets
 
+from mtlkit.lab.front import Shown, script, style
 from mtlkit.plots import Picture
 
 
-class SliderExplorer:
+class _View(anywidget.AnyWidget):
+    """What the browser sees: sliders, a sentence, a picture."""
+
+    _esm, _css = script("sliders/sliders"), style("sliders/sliders")
+    sliders: Any = traitlets.List().tag(sync=True)
+    values: Any = traitlets.List().tag(sync=True)
+    says = traitlets.Unicode().tag(sync=True)
+    alt = traitlets.Unicode().tag(sync=True)
+    image = traitlets.Bytes().tag(sync=True)
+
+    def __repr__(self) -> str:
+        return "sliders"
+
+
+class SliderExplorer(Shown):
     """Sliders over a sentence and a picture. Without a widget, the picture at the first setting stands in its place.
 
     Args:
-        sliders: when one moves, `draw` gives the new picture and sentence.
+        sliders: name → (value, low, high, step); when one is let go, `draw` gives the new picture and sentence.
+        powers: names of sliders whose positions are powers of ten of their values; low and high are those, too.
     """
 
-    def __init__(self, *sliders: ipywidgets.ValueWidget) -> None:
-        self.image = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))
-        self.says = ipywidgets.HTML()
-        row = ipywidgets.HBox(sliders, layout=ipywidgets.Layout(flex_flow="row wrap"))
-        self.widget = ipywidgets.VBox([row, self.says, self.image])
-        for slider in sliders:
-            slider.continuous_update = False
-            slider.observe(self._follow, "value")
+    def __init__(self, sliders: Mapping[str, tuple[float, float, float, float]], powers: tuple[str, ...] = ()) -> None:
+        self._names = list(sliders)
+        places = [
+            {"name": name, "low": low, "high": high, "step": step, "power": name in powers}
+            for name, (_, low, high, step) in sliders.items()
+        ]
+        self.widget = _View(sliders=places, values=[float(value) for value, *_ in sliders.values()])
         self._follow()
+        self.widget.observe(self._follow, "values")
+
+    def __getitem__(self, name: str) -> float:
+        return float(self.widget.values[self._names.index(name)])
+
+    def __setitem__(self, name: str, value: float) -> None:
+        """Set a slider, as by hand.
+
+        Raises:
+            ValueError: if the value is beyond its ends.
+        """
+        place = self.widget.sliders[self._names.index(name)]
+        at = (math.log10(value) if value > 0 else -math.inf) if place["power"] else value
+        if not place["low"] - 1e-9 <= at <= place["high"] + 1e-9:
+            raise ValueError(f"{name} is {value}: it is beyond the ends of its slider")
+        self.widget.values = [float(value) if one == name else self[one] for one in self._names]
 
     def draw(self) -> tuple[Picture, str]:
-        """Return the picture at the present setting, and a sentence in HTML."""
+        """Return the picture at the present setting, and a sentence."""
         raise NotImplementedError
 
     def _follow(self, _: object = None) -> None:
-        self.picture, self.says.value = self.draw()
-        self.image.value, self.image.alt = self.picture.png(), self.picture.alt
+        self._picture, says = self.draw()
+        with self.widget.hold_sync():
+            self.widget.says, self.widget.alt, self.widget.image = says, self._picture.alt, self._picture.png()
 
-    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data, metadata = self.picture._repr_mimebundle_()
-        return self.widget._repr_mimebundle_(**options) | data, metadata
+    @property
+    def says(self) -> str:
+        """The sentence at the present setting."""
+        return str(self.widget.says)
+
+    def picture(self) -> Picture:
+        """Return what is seen now as a static picture."""
+        return self._picture
+
+    still = picture

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import ipywidgets
 from torch import nn
 
 from mtlkit import plots
 from mtlkit.lab.sliders.base import SliderExplorer
+
+LEAST, LARGEST = "least confidence", "largest overlap"
 
 
 class DetectionExplorer(SliderExplorer):
@@ -21,11 +22,7 @@ class DetectionExplorer(SliderExplorer):
 
     def __init__(self, model: nn.Module, dataset: Any, indices: Sequence[int] = range(6)) -> None:
         self.model, self.dataset, self.indices = model, dataset, list(indices)
-        self.score = ipywidgets.FloatSlider(0.3, min=0.02, max=0.98, step=0.02, description="least confidence")
-        self.overlap = ipywidgets.FloatSlider(0.5, min=0.1, max=0.95, step=0.05, description="largest overlap")
-        for slider in (self.score, self.overlap):
-            slider.layout, slider.style = ipywidgets.Layout(width="22em"), {"description_width": "9em"}
-        super().__init__(self.score, self.overlap)
+        super().__init__({LEAST: (0.3, 0.02, 0.98, 0.02), LARGEST: (0.5, 0.1, 0.95, 0.05)})
 
     def draw(self) -> tuple[plots.Picture, str]:
         """Return the images with boxes, and how many there are."""
@@ -33,7 +30,7 @@ class DetectionExplorer(SliderExplorer):
             self.model,
             self.dataset,
             self.indices,
-            score_threshold=self.score.value,
-            iou_threshold=self.overlap.value,
+            score_threshold=self[LEAST],
+            iou_threshold=self[LARGEST],
         )
-        return picture, f"<b>{found}</b> boxes shown for <b>{true}</b> digits"
+        return picture, f"{found} boxes shown for {true} digits"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtlkit.machine import ALONE, Group
-from mtlkit.weighting import Update, Weighting
+from mtlkit.weighting import StaticWeights, Update, Weighting
 from mtlkit.weighting.base import Losses, as_parts
 from mtlkit.weighting.checks import values_of
 from mtlkit.weighting.graph import Shared
@@ -38,6 +38,25 @@ class SteeredWeighting(Weighting):
 
     def _scaled(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {task: self.used[task] * loss for task, loss in losses.items() if self.used[task] > 0}
+
+    def weighted(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """Return the sum `[]` of the losses, each times the learner's weight and the method's.
+
+        Raises:
+            WeightingError: if the method needs more than the losses.
+        """
+        self.used = self.wanted()
+        scaled = self._scaled(losses)
+        if not scaled:
+            return 0.0 * torch.stack(list(losses.values())).sum()
+        if type(self.method) is StaticWeights:
+            return torch.stack(list(scaled.values())).sum()
+        stacked, tasks = torch.stack(list(scaled.values())), list(scaled)
+        values = stacked.detach().double()
+        w = self.method.slopes(values, tasks)
+        self.method.factors |= zip(tasks, w.unbind(), strict=True)
+        self.method.learn(values, tasks)
+        return torch.dot(w.to(stacked.dtype), stacked)
 
     def backward(self, losses: Losses, model: Any, group: Group = ALONE, shared: Shared = None) -> Update:
         """Leave the method's gradient of the scaled losses in `.grad`; none if every weight is 0."""

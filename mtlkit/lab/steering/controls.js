@@ -1,0 +1,90 @@
+// Sliders, the knobs of the data, and messages to the kernel: one that sets something is under way at a time.
+const LEAST = -2, MOST = 1; // powers of ten on a weight's slider; one notch below the least is 0
+const NOTCH = 0.05;
+const UNHEARD = 3000, GAP = 20; // ms after which a message counts as lost; at least, between two of them
+
+const toWeight = (value) => (value < LEAST - NOTCH / 2 ? 0 : 10 ** value);
+const toSlider = (weight) => (weight > 0 ? Math.max(Math.log10(weight), LEAST) : LEAST - NOTCH);
+const short = (value) => (value === 0 ? "0" : value >= 10 ? value.toFixed(0) : value.toPrecision(2));
+const percent = (value) => `${Math.round(100 * value)} %`;
+
+function makeSlider(parent, name, { low, high, notch, words, task = "" }, moved, live = true) {
+  const label = make("label", parent, {}, task ? "task" : "");
+  if (task) label.dataset.task = task;
+  make("b", label, { textContent: name });
+  const input = make("input", label, { type: "range", min: low, max: high, step: notch, ariaLabel: name });
+  const output = make("output", label);
+  const tell = () => {
+    output.textContent = words(Number(input.value));
+    input.setAttribute("aria-valuetext", output.textContent);
+  };
+  let heldUntil = 0; // what comes from the kernel must not move it under the hand
+  input.addEventListener("input", () => { heldUntil = performance.now() + 700; tell(); });
+  input.addEventListener(live ? "input" : "change", () => moved(Number(input.value)));
+  return { input, show: (value) => { if (performance.now() > heldUntil) { input.value = value; tell(); } } };
+}
+
+function makeChoice(parent, words, names, chosen, title = "") {
+  const choice = make("select", make("label", parent, { textContent: `${words} ` }), { title });
+  let filled = "";
+  const fill = (values) => {
+    if (filled === String(values)) return;
+    filled = String(values);
+    choice.replaceChildren();
+    for (const value of values) make("option", choice, { value, textContent: value === "StaticWeights" ? "static weights" : value });
+  };
+  fill(names);
+  choice.addEventListener("change", () => chosen(choice.value));
+  return { choice, fill, show: (value) => { if (document.activeElement !== choice) choice.value = value; } };
+}
+
+function makeKnob(parent, knob, tasks, set) { // returns what shows the value that is set
+  const words = knob.name.replaceAll("_", " "), put = (value) => set({ data: { [knob.name]: value } });
+  if (knob.choices.length) return makeChoice(parent, words, knob.choices, put, knob.about).show;
+  if (knob.range) {
+    const [low, high] = knob.range, form = { low, high, notch: (high - low) / 20, words: high === 1 ? percent : short };
+    const each = knob.perTask ? tasks : [""];
+    const all = () => Object.fromEntries(each.map((task, k) => [task, Number(parts[k].input.value)]));
+    const parts = each.map((task) => makeSlider(
+      parent, task ? `${words}: ${task}` : words, { ...form, task }, () => put(knob.perTask ? all() : all()[""]), false));
+    return (value) => each.forEach((task, k) => parts[k].show(typeof value === "object" ? value[task] || 0 : value));
+  }
+  const number = make("input", make("label", parent, { textContent: `${words} ` }), { type: "number", step: "any", title: knob.about });
+  number.addEventListener("change", () => put(Number(number.value)));
+  return (value) => { if (document.activeElement !== number) number.value = value; };
+}
+
+function makeSender(send) { // what is set while a message is under way waits in one message: the newest value wins
+  const view = Math.random().toString(36).slice(2), asked = new Map(); // stamp of a change → when it was made
+  let stamp = 0, waiting = null, underWay = 0, sentAt = -UNHEARD;
+  function flush() {
+    const now = performance.now();
+    if (!waiting || (underWay && now - sentAt < UNHEARD)) return;
+    if (now - sentAt < GAP) { setTimeout(flush, GAP - (now - sentAt)); return; }
+    underWay = stamp;
+    sentAt = now;
+    send({ t: "set", changes: waiting, stamp: [view, stamp] });
+    waiting = null;
+  }
+  return {
+    flush,
+    stamp: () => stamp,
+    set(changes) {
+      asked.set((stamp += 1), performance.timeOrigin + performance.now());
+      const before = waiting || {};
+      waiting = { ...before, ...changes };
+      for (const kind of ["weights", "data"]) if (before[kind] && changes[kind]) waiting[kind] = { ...before[kind], ...changes[kind] };
+      flush();
+    },
+    heard([by, number]) { // the kernel has the message
+      if (by !== view || number < underWay) return;
+      underWay = 0;
+      flush();
+    },
+    answered([by, number]) { // a step has used it: returns stamp → when it was asked for
+      const done = by === view ? [...asked].filter(([k]) => k <= number) : [];
+      for (const [k] of done) asked.delete(k);
+      return done;
+    },
+  };
+}
