@@ -12,6 +12,7 @@ import torch
 from mtlkit.lab import LossWeightingLab, front
 from mtlkit.lab.live import lab as lab_module
 from mtlkit.lab.live.branch import Branch
+from mtlkit.lab.live.scoring import Scoring
 from mtlkit.lab.live.session import MOST_RUNS
 from mtlkit.lab.steering import link as link_module
 from mtlkit.lab.steering.records import MOST_RECORDS, LabRecord, Run
@@ -100,7 +101,7 @@ def test_without_a_front_end_it_shows_a_picture_of_the_same_steps_and_no_thread_
     monkeypatch.setattr(front, "display", shown.append)
     monkeypatch.setattr(front, "publish_display_data", shown.append)
     lab._ipython_display_()
-    picture, view = shown
+    picture, view, _ = shown
     data, metadata = picture._repr_mimebundle_()
     assert len(lab.records) == lab_module.WARM_UP and not trainers()
     assert data["text/plain"] == metadata["image/png"]["alt"]
@@ -235,7 +236,7 @@ def test_500_moves_leave_the_last_one_in_force(lab, browser):
     at = lab.session.steps_done
     lab.wait(at + 3)
     assert lab.records[-1].weights["classify"] == pytest.approx(10 ** (499 / 250 - 1))
-    until(lambda: browser.last.get("stamp") == ("me", 500))
+    until(lambda: browser.last.get("stamp") == ["me", 500])
     assert len(trainers()) == 1
 
 
@@ -448,8 +449,9 @@ def test_scores_are_those_of_evaluate(lab):
     lab.run(1)
     model = lab.session.branch.setup.model
     expected = evaluate(model, lab.session.branch.tasks, lab.session.branch.data.validation, device="cpu")
-    scoring = lab.session.branch._score()
-    *_, scores = scoring
+    scoring = Scoring(1, model, lab.session.branch.tasks, lab.session.branch.data.validation)
+    while (scores := scoring.advance()) is None:
+        pass
     assert scores == {name: pytest.approx(expected[name]) for name in ("classify/accuracy", "detect/ap", "detect/ap50")}
 
 

@@ -1,5 +1,6 @@
 """The panel in somebody's own loop, without a browser: the losses of any model, and any method."""
 
+import contextlib
 import io
 import json
 import sys
@@ -164,8 +165,10 @@ def test_a_task_may_be_left_out_and_a_list_is_in_order(panel, own):
 
 def test_all_weights_zero_moves_nothing(panel, own):
     panel.set(depth=0, segment=0)
-    panel.total(own.losses()).backward()
-    assert all(not gradient.any() for gradient in grads(own))
+    for losses in (own.losses(), {"depth": own.losses()["depth"] * float("nan"), "segment": own.losses()["segment"]}):
+        panel.total(losses).backward()
+        panel.backward(losses, own)
+        assert all(p.grad is None for p in own.parameters())
 
 
 def test_what_is_wrong_is_said(panel, own):
@@ -321,11 +324,11 @@ def test_pause_step_and_go_on_hold_the_loop(panel, own):
     assert seconds == sorted(seconds)
 
 
-def test_a_loop_in_a_thread_tells_what_ended_it(panel, own):
-    panel.run(lambda: panel.total(own.losses()) and 1 / 0)
+def test_a_loop_in_a_thread_tells_what_ended_it(panel, own, capsys):
+    assert panel.run(lambda: panel.total(own.losses()) and 1 / 0) is None  # else it would be shown a second time
     with pytest.raises(ZeroDivisionError):
         panel.wait(30)
-    assert "ZeroDivisionError" in panel.loop.error
+    assert "ZeroDivisionError" in panel.loop.error and "ZeroDivisionError" in capsys.readouterr().err
     stop = threading.Event()
     panel.run(stop.wait)
     with pytest.raises(RuntimeError, match="running already"):
@@ -336,11 +339,197 @@ def test_a_loop_in_a_thread_tells_what_ended_it(panel, own):
     panel.wait(30)
 
 
+def test_a_panel_that_takes_its_place_ends_the_loop_of_the_old_one(own):
+    for paused in (False, True):
+        box = {"panel": LossPanel(TASKS, name="place")}
+        first = box["panel"]
+
+        def loop(box=box):
+            while True:
+                with contextlib.suppress(Exception):
+                    box["panel"].total(own.losses())  # by name, as in a cell
+                time.sleep(0.002)
+
+        first.run(loop)
+        until(lambda first=first: first.loop.steps_done > 3)
+        if paused:
+            first.loop.do("pause")
+        box["panel"] = LossPanel(TASKS, name="place")
+        until(lambda first=first: not first._thread.runs)
+        assert box["panel"].loop.steps_done <= 1
+        with pytest.raises(RuntimeError, match="closed"):
+            first.total(own.losses())
+        box["panel"].close()
+
+
+def test_stop_ends_the_loop_of_run(panel, own):
+    panel.run(lambda: [panel.total(own.losses()) for _ in iter(int, 1)])
+    until(lambda: panel.loop.steps_done > 3)
+    panel.stop()
+    panel.wait(10)
+    assert panel.loop.over
+
+
+def test_readers_in_other_threads_disturb_nothing(panel, own):
+    """As many threads as a busy page has: heartbeats, buttons, somebody who looks at the records."""
+    stop, failures = threading.Event(), []
+
+    def read(act):
+        while not stop.is_set():
+            try:
+                act()
+                time.sleep(0.001)
+            except Exception as error:
+                failures.append(error)
+
+    panel._link.frame = 0.0
+    panel.widget.send = lambda *_: None
+    hello = {"t": "hello", "seen": 10**9}
+    acts = (lambda: panel.records, lambda: panel._link.receive(None, hello, []), panel.loop.take)
+    readers = [threading.Thread(target=read, args=(act,)) for act in acts]
+    for reader in readers:
+        reader.start()
+    loss = own.losses()
+    panel.run(lambda: [panel.total(loss) for _ in range(400)])
+    panel.wait(60)
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert failures == [] and len(panel.records) == 400 and not panel.loop._warned
+
+
+def test_what_a_step_used_is_what_is_recorded(panel, own):
+    measure = panel.loop.measure
+
+    def measured(*some):
+        measure(*some)
+        if panel.loop.steps_done == 2:
+            panel.set(depth=0.125)  # from another thread, in the midst of a step
+
+    panel.loop.measure = measured
+    totals = [panel.total(own.losses()).item() for _ in range(5)]
+    losses = {name: loss.item() for name, loss in own.losses().items()}
+    for total, record in zip(totals, panel.records, strict=True):
+        assert total == pytest.approx(sum(record.weights[task] * losses[task] for task in TASKS))
+    assert panel.runs[-1].schedule == {3: {"depth": 0.125}}
+
+
+@pytest.mark.parametrize("name", [name for name in TOTALS if name not in ("EqualWeights", "StaticWeights")])
+def test_one_loss_that_is_not_finite_spoils_no_method(name, own):
+    panel = LossPanel(TASKS, name="spoilt", method=name)
+    for value in (1.0, float("inf"), float("nan"), 1.0, 1.0):
+        losses = own.losses()
+        total = panel.total({"depth": value * losses["depth"], "segment": losses["segment"]})
+        assert bool(total.isfinite()) == (value == 1.0)
+    assert panel.loop.dial_every is None and panel.records[-1].norms
+    panel.close()
+
+
+def test_a_method_from_the_page_that_cannot_go_on_ends_nobodys_loop(own):
+    panel = LossPanel(TASKS, name="page")
+    panel.loop.change({"method": "GeometricMean"}, ("a view", 1))
+    total = panel.total({"depth": -own.losses()["depth"], "segment": own.losses()["segment"]})
+    assert total.item() == pytest.approx((own.losses()["segment"] - own.losses()["depth"]).item())
+    assert "static weights took over" in panel.loop.state()["note"] and panel.loop.method == "StaticWeights"
+    panel.loop.change({"method": "FairGrad"}, ("a view", 2))
+    panel.loop.weighting.backward = lambda *_, **__: (_ for _ in ()).throw(WeightingError("no way"))
+    panel.backward(own.losses(), own)
+    assert all(p.grad is None for p in own.parameters()) and panel.loop.method == "StaticWeights"
+    panel.close()
+    by_code = LossPanel(TASKS, name="page", replay={1: {"method": "PCGrad"}})
+    by_code.total(own.losses())
+    with pytest.raises(ValueError, match=r"panel.backward\(losses, model\)"):
+        by_code.total(own.losses())
+    by_code.close()
+
+
+def test_a_validation_is_no_step(own):
+    panel = LossPanel(TASKS, name="validation", replay={1: {"depth": 9}})
+    panel.total(own.losses())
+    with torch.no_grad():
+        found = panel.total(own.losses())
+    assert found.item() == pytest.approx(sum(own.losses().values()).item()) and panel.loop.steps_done == 1
+    panel.total(own.losses())
+    assert panel.records[-1].weights["depth"] == 9
+    panel.close()
+
+
+def test_nobody_takes_the_records_and_memory_stays_bounded(panel, own):
+    panel.loop.after_step = lambda: None
+    loss = own.losses()
+    for _ in range(10_000):
+        panel.loop.end(loss) if panel.loop._began else panel.loop.begin()
+    assert len(panel.loop._pending) <= 256 and len(panel.loop._untold) <= 4096 and len(panel.records) <= 4096
+
+
+def test_cosines_do_not_depend_on_the_order_of_the_losses(own):
+    panel = LossPanel(TASKS, name="order", dial_every=1)
+    panel.total(own.losses())
+    panel.total(dict(reversed(own.losses().items())))
+    assert list(panel.records[-1].cosines) == ["depth"] and list(panel.records[-1].cosines["depth"]) == ["segment"]
+    assert panel.records[-1].cosine == pytest.approx(panel.records[0].cosine)
+    panel.close()
+
+
+def test_losses_that_are_not_finite_are_saved_as_json_has_it(panel, own, tmp_path):
+    panel.total({"depth": own.losses()["depth"] * float("nan"), "segment": own.losses()["segment"]})
+    panel.save(tmp_path / "runs.json")
+    text = (tmp_path / "runs.json").read_text(encoding="utf-8")
+    json.loads(text, parse_constant=lambda word: 1 / 0)
+    again = LossPanel(TASKS, name="nan", replay=tmp_path / "runs.json")
+    again.close()
+
+
+def test_a_replay_of_nothing_or_of_nonsense_is_refused(panel, own, tmp_path):
+    panel.save(tmp_path / "empty.json")
+    for replay, words in (
+        (tmp_path / "empty.json", "no step"),
+        ([1, 2], "expected steps done"),
+        ({"1": {}}, "whole number"),
+        ({-1: {}}, "whole number"),
+        ({2.5: {}}, "whole number"),
+        ({1: {"nobody": 1}}, "nobody"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            LossPanel(TASKS, name="nonsense", replay=replay)
+    train(panel, own, 2)
+    other = LossPanel(TASKS, name="other", replay=panel.runs[-1], method="DWA")
+    assert other.loop.method == "DWA"
+    other.loop.do("replay")
+    changed = LossPanel(["x", "y"], name="other")  # the tasks of the cell were edited
+    assert changed.loop.script == {} and changed.runs[:-1] == []
+    changed.close()
+
+
+def test_odd_arguments_are_refused_when_the_panel_is_made(own):
+    with pytest.raises(ValueError, match="one name or more"):
+        LossPanel([0, 1])
+    with pytest.raises(ValueError, match="dial_every"):
+        LossPanel(TASKS, dial_every=-1)
+    single = LossPanel("depth", name="single")
+    assert single.total(own.losses()["depth"]).item() == pytest.approx(own.losses()["depth"].item())
+    single.set(depth=2)
+    with pytest.raises(ValueError, match=r"torch.nn.Module"):
+        single.backward([own.losses()["depth"]], None)
+    single.backward([own.losses()["depth"]], [own])
+    assert own.trunk.weight.grad is not None
+    with pytest.raises(ValueError, match="expected task"):
+        single.observe(5)
+    single.close()
+
+
+def test_a_score_after_the_last_step_is_kept(panel, own, tmp_path):
+    panel.total(own.losses())
+    panel.score(miou=0.5)
+    panel.save(tmp_path / "runs.json")
+    kept = json.loads((tmp_path / "runs.json").read_text(encoding="utf-8"))
+    assert kept["runs"][0]["records"][-1]["scores"] == {"miou": 0.5} and panel.records[-1].scores == {"miou": 0.5}
+
+
 def test_scores_make_a_trail_and_a_picture(panel, own):
     for k in range(4):
         panel.total(own.losses())
         panel.score(miou=k / 4, error=1 - k / 4)
-    panel.total(own.losses())
     assert panel.records[-1].scores == {"miou": 0.75, "error": 0.25}
     assert "miou" in panel.picture().alt and "depth" in panel.picture().alt
 

@@ -60,11 +60,12 @@ def write_notebook(file: Path, *sources: str) -> None:
 
 
 @contextlib.contextmanager
-def jupyterlab(folder: Path) -> Iterator[str]:
-    """Serve a folder with JupyterLab and yield its address; nothing of it is left afterwards."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def jupyterlab(folder: Path, port: int | None = None) -> Iterator[str]:
+    """Serve a folder with JupyterLab, at a free port if none is given, and yield its address; nothing of it is left."""
+    if port is None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as settings:
         command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--port={port}", "--no-browser"]
         command += ["--allow-root", f"--ServerApp.root_dir={folder}"]

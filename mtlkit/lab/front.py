@@ -7,6 +7,12 @@ from IPython.display import display, publish_display_data
 
 FOLDER = Path(__file__).parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
+# Of a notebook that is opened again: a widget that is gone says "Error displaying widget" below the picture that stays.
+QUIET = """<style class="mtl-quiet">
+.jp-OutputArea-child:has(> .jp-RenderedImage) + .jp-OutputArea-child > .jupyter-widgets:not(:has(*)),
+.jp-OutputArea-child:has(> .jp-RenderedMarkdown) + .jp-OutputArea-child > .jupyter-widgets:not(:has(*)),
+.jp-OutputArea-child:has(.mtl-quiet) { display: none; }
+</style>"""
 
 
 def script(*names: str) -> str:
@@ -20,7 +26,7 @@ def style(*names: str) -> str:
 
 
 class Shown:
-    """Shows itself in a notebook as two outputs: something that stays, and the widget.
+    """Shows itself in a notebook as something that stays, and the widget.
 
     Where the widget lives, its style hides the output before it. Where it cannot (no kernel any more, no front end,
     an export to HTML, a page on the web), the first output is what the reader sees.
@@ -44,3 +50,4 @@ class Shown:
         view = self.widget._repr_mimebundle_()
         data = view[0] if isinstance(view, tuple) else view
         publish_display_data({WIDGET: data[WIDGET]})
+        publish_display_data({"text/html": QUIET})

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,19 +11,20 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from mtlkit.cases import Case
 from mtlkit.lab.live.gains import gains
+from mtlkit.lab.live.scoring import Scoring, copied
 from mtlkit.lab.steering.controls import Controls, Setting
 from mtlkit.lab.steering.records import LabRecord, Run
 from mtlkit.lab.steering.weighting import SteeredWeighting
-from mtlkit.model import read_input
-from mtlkit.training import Progress, Record, fetch, train
+from mtlkit.training import Progress, Record, train
 from mtlkit.weighting import METHODS
 
-CONFLICT_EVERY, SCORE_EVERY, CHUNK = 32, 128, 8  # steps, steps, samples scored between two steps
-MOST_SCORED = 64  # validation samples
+CONFLICT_EVERY, SCORE_EVERY = 32, 128  # steps
+
+_drawing = threading.Lock()  # the random stream of PyTorch is one for all threads
 
 
 _numbers = itertools.count()
@@ -45,7 +47,7 @@ class Opened:
 
     def fits(self, case: Case, seed: int) -> bool:
         """Whether they are those of `case` with `seed`."""
-        return case is self.case or (seed, case.values()) == (self.seed, self.case.values())
+        return seed == self.seed and (case is self.case or case.values() == self.case.values())
 
 
 class Branch:
@@ -58,6 +60,7 @@ class Branch:
 
     Attributes:
         scores: name → score, measured last.
+        asked: step → scores, of the steps in `score_at`.
         scored_at: the step after which the model was as those scores say.
         used: what the last step used.
         measures_gains: whether it is measured now and then what each task gained from a step.
@@ -71,19 +74,19 @@ class Branch:
         self.tasks = self.setup.tasks
         self.run, self.steps_done, self.seconds = Run(settings), 0, 0.0
         self.scores: dict[str, float] = {}
-        self.scored_at = self._scoring_from = 0
-        self.measures_gains, self.score_at = False, set[int]()
+        self.scored_at = 0
+        self.measures_gains, self.score_at, self.asked = False, set[int](), dict[int, dict[str, float]]()
         self.script: dict[int, Mapping[str, Any]] = {}  # steps done → what is to be changed then
         self._cosines: dict[str, dict[str, float]] = {}
         self._norms: dict[str, float] = {}
-        self._scoring: Iterator[dict[str, float]] | None = None
-        self._random = torch.Generator().manual_seed(seed).get_state() if _draws(self.setup.model) else None
+        self._scorings: list[Scoring] = []
+        self._random: Tensor | None = torch.Generator().manual_seed(seed).get_state()
         self._begin(METHODS[self.used.method]())
 
     def _begin(self, method: Any) -> None:
         self.weighting = SteeredWeighting(self._weights_now, method)
         self._late = self.used
-        self._steps = train(
+        self._steps: Any = train(
             self.setup.model,
             self.tasks,
             self._batches(),
@@ -108,14 +111,14 @@ class Branch:
     def twin(self) -> "Branch":
         """Return a branch that goes on from the same state with the same batches, and keeps what is set now."""
         other = copy.copy(self)
-        other.controls, other.script, other.run = Controls(self.controls.setting), {}, self.run.copy()
-        other.measures_gains, other.score_at = False, set(self.score_at)
-        model, loader = copy.deepcopy(self.setup.model), copy.copy(self.setup.loader)
+        other.controls, other.run, other.script = Controls(self.controls.setting), self.run.copy(), dict(self.script)
+        other.measures_gains, other.score_at, other.asked = False, set(self.score_at), dict(self.asked)
+        model, loader = copied(self.setup.model), copy.copy(self.setup.loader)
         optimizer = self.setup.case.optimizer(model)
         optimizer.load_state_dict(copy.deepcopy(self.setup.optimizer.state_dict()))
         other.setup = replace(self.setup, model=model, loader=loader, optimizer=optimizer)
         other._cosines, other._norms = copy.deepcopy(self._cosines), dict(self._norms)
-        other._scoring = other._score() if self._scoring else None
+        other._scorings = [scoring.copy() for scoring in self._scorings]
         method = METHODS[self.used.method]()
         method.load_state_dict(copy.deepcopy(self.weighting.method.state_dict()))
         other._begin(method)
@@ -173,17 +176,29 @@ class Branch:
 
     @contextmanager
     def _own_random_numbers(self) -> Iterator[None]:
-        """Let a model that draws random numbers draw its own, whatever else draws some meanwhile."""
+        """Let a step that draws random numbers draw its own; the first one shows whether any does."""
         if self._random is None:
             yield
             return
-        others = torch.get_rng_state()
-        torch.set_rng_state(self._random)
-        try:
-            yield
-        finally:
-            self._random = torch.get_rng_state()
-            torch.set_rng_state(others)
+        with _drawing:
+            others = torch.get_rng_state()
+            torch.set_rng_state(self._random)
+            try:
+                yield
+            finally:
+                before, self._random = self._random, torch.get_rng_state()
+                torch.set_rng_state(others)
+        if not self.steps_done and torch.equal(before, self._random):
+            self._random = None
+
+    def resume(self) -> None:
+        """Go on after a step was interrupted."""
+        self._begin(self.weighting.method)
+
+    def close(self) -> None:
+        """Let go of model and data at once, without waiting for the collector."""
+        self._steps.close()
+        self.weighting.wanted = dict
 
     def _measure(self, record: Record) -> None:
         if record.conflict is not None:
@@ -195,35 +210,14 @@ class Branch:
                     found.setdefault(task, {})[other] = cosines[k][n]
             self._cosines = found
         if (record.step - 1) % SCORE_EVERY == 0 or record.step in self.score_at:
-            self._scoring = self._score()
-            self._scoring_from = record.step
-        if self._scoring is not None and (scores := next(self._scoring)):
-            self.scores, self._scoring, self.scored_at = scores, None, self._scoring_from
+            self._scorings.append(Scoring(record.step, self.setup.model, self.tasks, self.data.validation))
+        for scoring in list(self._scorings):
+            if (scores := scoring.advance()) is not None:
+                self._scorings.remove(scoring)
+                self.scores, self.scored_at = scores, scoring.step
+                if scoring.step in self.score_at:
+                    self.asked[scoring.step] = scores
 
     def _mean_cosine(self) -> float | None:
         known = [cosine for others in self._cosines.values() for cosine in others.values()]
         return math.fsum(known) / len(known) if known else None
-
-    @torch.no_grad()
-    def _score(self) -> Iterator[dict[str, float]]:
-        """Score the model as it is now on validation samples, a few between two steps; yield the scores at last."""
-        model = copy.deepcopy(self.setup.model).eval()
-        metrics = {task.name: task.metric() for task in self.tasks if task.metric is not None}
-        number = min(MOST_SCORED, len(self.data.validation))
-        for indices in torch.arange(number).split(CHUNK):
-            batch = fetch(self.data.validation, indices)
-            for name, output in model(read_input(model, batch), list(metrics)).items():
-                metrics[name].update(output, batch)
-            yield {}
-        yield {
-            f"{task}/{name}": float(value)
-            for task, metric in metrics.items()
-            for name, value in metric.compute().items()
-            if isinstance(value, int | float)
-        }
-
-
-def _draws(model: nn.Module) -> bool:
-    """Whether the model draws random numbers while it trains, as far as its modules say it."""
-    values = (value for module in model.modules() for name in ("p", "dropout") if (value := getattr(module, name, 0)))
-    return any(isinstance(value, float) and value > 0 for value in values)

@@ -12,10 +12,12 @@ from mtlkit.weighting import METHODS
 class Desk(Session):
     """A `Session` that a `Link` can carry to a browser."""
 
+    over = False
+
     @property
-    def shows(self) -> tuple[int, int]:
-        """Another value where the run or the samples are others."""
-        return self.number, self.branch.data.number
+    def shows(self) -> tuple[int, ...]:
+        """Another value where the run, the samples, or the runs to compare with are others."""
+        return self.number, self.versions, self.branch.data.number
 
     def take(self) -> Sequence[LabRecord]:
         """Return nothing: each record is told at once."""
@@ -55,6 +57,7 @@ class Desk(Session):
                 "name": name,
                 "about": knob.about,
                 "choices": knob.choices,
+                "kind": type(knob.default).__name__,
                 "range": [knob.low, knob.high] if math.isfinite(knob.low + knob.high) else None,
                 "perTask": knob.per_task,
             }

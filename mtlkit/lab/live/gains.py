@@ -1,6 +1,5 @@
 """Who gained from a step: what the gradients predict, and what happened."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mtlkit.lab.live.scoring import copied
 from mtlkit.machine import THIS_MACHINE
 from mtlkit.model import SharedEncoderModel
 from mtlkit.tasks import Task
@@ -29,7 +29,7 @@ def gains(
         before: the parameters before the step.
         random: state of torch's random stream at the step, for models that draw.
     """
-    model = copy.deepcopy(model)
+    model = copied(model)
     parameters = list(model.parameters())
     after = [parameter.detach().clone() for parameter in parameters]
     forward, stream = Forward(model, tasks, replace(THIS_MACHINE, device="cpu")), torch.get_rng_state()

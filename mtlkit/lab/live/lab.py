@@ -64,9 +64,8 @@ class LossWeightingLab(Shown):
 
     @property
     def runs(self) -> list[Run]:
-        """Up to four runs: the earlier ones, then the present one."""
-        with self.session.lock:  # a reset moves one among the earlier ones
-            return [*self.session.earlier, self.session.run_now]
+        """Up to four runs, the present one last; while it is forked, one more."""
+        return self.session.runs
 
     @property
     def weights(self) -> dict[str, float]:
@@ -75,9 +74,9 @@ class LossWeightingLab(Shown):
 
     @weights.setter
     def weights(self, weights: Mapping[str, float]) -> None:
-        self.set(**weights)
+        self.session.change({"weights": weights})
 
-    def set(self, **changes: Any) -> None:
+    def set(self, /, **changes: Any) -> None:
         """Change what the next step uses: a task's weight, `rate`, `method` or `data`, as by hand."""
         self.session.change(changes)
 
@@ -108,7 +107,7 @@ class LossWeightingLab(Shown):
         """
         self.session.replay(run)
 
-    def fork(self, **changes: Any) -> Run:
+    def fork(self, /, **changes: Any) -> Run:
         """Let two copies go on from here with the same batches, told apart by `changes`: what differs is their effect.
 
         The lab goes on with what is changed; the run that is returned keeps what was set before. Both get a record a

@@ -35,6 +35,7 @@ class Session(Controls, Trainer):
         earlier: runs to compare with.
         guesses: of this run.
         number: how often it began anew.
+        versions: grows with everything but steps that a view must be told of.
 
     Raises:
         ValueError: if a task, a method, a rate or a knob is unknown or out of range.
@@ -64,20 +65,24 @@ class Session(Controls, Trainer):
         self.change({"data": data or {}})
         Trainer.__init__(self)
         self.earlier: list[Run] = []
-        self.number = 0
-        self._build()
-
-    def _build(self) -> None:
-        case = self.setting.case
-        assert case is not None
-        if not self.opened.fits(case, self.seed):
-            self.opened = Opened(case, self.seed)
-        measures = self.number > 0 and self.branch.measures_gains
-        self.branch: Branch = Branch(self, self.opened, self.settings())
+        self.number = self.versions = 0
+        self.branch: Branch
         self.other: Branch | None = None
-        self.branch.measures_gains = measures
-        self.forked_at = 0
-        self.error, self.guesses = None, list[Guess]()
+        self._build(seed)
+
+    def _build(self, seed: int) -> None:
+        """Begin anew; nothing has changed if that fails."""
+        if not self.opened.fits(self.case, seed):
+            self.opened = Opened(self.case, seed)
+        branch = Branch(self, self.opened, {**self.settings(), "seed": seed})
+        if self.number:
+            branch.measures_gains = self.branch.measures_gains
+            self.join()
+            if self.run_now.last is not None:
+                self._keep(self.run_now)
+            self.branch.close()
+        self.branch, self.other, self.seed = branch, None, seed
+        self.error, self.guesses, self.forked_at = None, list[Guess](), 0
         self.number += 1
 
     @property
@@ -159,12 +164,18 @@ class Session(Controls, Trainer):
                 record = self.branch.advance(look)
                 if self.other is not None:
                     self.other.advance()
-            except TrainingError as error:
-                self.error = str(error)
+            except KeyboardInterrupt:  # of a long run in a cell
+                for branch in (self.branch, self.other):
+                    if branch is not None:
+                        branch.resume()
+                raise
+            except BaseException as error:
+                self.error = str(error) if isinstance(error, TrainingError) else f"{type(error).__name__}: {error}"
                 raise
             for guess in self.guesses:
-                if not guess.found and record.step > guess.step and self.branch.scored_at >= guess.step:
-                    guess.found = {name: record.scores[name] for name in guess.guessed if name in record.scores}
+                if not guess.found and (scores := self.branch.asked.get(guess.step)):
+                    guess.found = {name: scores[name] for name in guess.guessed if name in scores}
+            self.after_step(record)
             return record
 
     def run(self, steps: int, schedule: Mapping[int, Mapping[str, Any]] | None = None) -> None:
@@ -199,14 +210,10 @@ class Session(Controls, Trainer):
     def reset(self, seed: int | None = None) -> None:
         """Begin anew, with the same seed or another; the run so far joins the earlier ones."""
         with self.lock:
-            self.join()
-            if len(self.run_now.records) > 1:
-                self._keep(self.run_now)
-            self.seed = self.seed if seed is None else seed
-            self._build()
+            self._build(self.seed if seed is None else seed)
 
     def _keep(self, *runs: Run) -> None:
-        self.earlier = [*self.earlier, *runs][-(MOST_RUNS - 1) :]
+        self.earlier, self.versions = [*self.earlier, *runs][-(MOST_RUNS - 1) :], self.versions + 1
 
     def replay(self, run: Run | None = None) -> None:
         """Begin anew as a run began (the present one if none is given), and change then what was changed in it.
@@ -216,18 +223,32 @@ class Session(Controls, Trainer):
         """
         with self.lock:
             run = run or self.run_now
-            self._check_case(run)
-            settings = run.settings
-            case = self.case.with_knobs(**settings["knobs"])
-            begin = Setting(self.setting.weights, rate=1.0, case=case)
-            setting = begin.changed({name: settings[name] for name in ("weights", "rate", "method", "data")})
-            last = setting
-            for _, changes in sorted(run.schedule.items()):
-                last = last.changed(changes)
-            script = dict(run.schedule)
-            self.batch_size, self.setting = settings["batch_size"], setting
-            self.reset(settings["seed"])
-            self.branch.script = script
+            setting = self._setting_of(run)
+            script = run.schedule | (self.branch.script if run is self.run_now else {})
+            before = self.setting, self.batch_size
+            self.setting, self.batch_size = setting, run.settings["batch_size"]
+            try:
+                self.reset(run.settings["seed"])
+            except BaseException:
+                self.setting, self.batch_size = before
+                raise
+            self.branch.script = dict(script)
+
+    def _setting_of(self, run: Run) -> Setting:
+        """Return what was set when `run` began; everything that was changed in it is tried, too."""
+        settings, case = run.settings, self.case.source or self.case.name
+        if settings.get("case") != case:
+            said = f"of the case {settings['case']!r}" if "case" in settings else "of somebody's own loop"
+            raise ValueError(f"that is a run {said}; this lab trains {self.case.name!r}")
+        if set(settings["weights"]) != set(self.tasks):
+            raise ValueError(f"that is a run of {', '.join(settings['weights'])}; this lab has {', '.join(self.tasks)}")
+        if settings["batch_size"] < 1:
+            raise ValueError(f"its batch_size is {settings['batch_size']}: expected 1 or more")
+        begin = Setting(self.setting.weights, rate=1.0, case=self.case.with_knobs(**settings["knobs"]))
+        setting = last = begin.changed({name: settings[name] for name in ("weights", "rate", "method", "data")})
+        for _, changes in sorted(run.schedule.items()):
+            last = last.changed(changes)
+        return setting
 
     # to see why
 
@@ -249,15 +270,16 @@ class Session(Controls, Trainer):
                 raise RuntimeError("the run is forked already: join it first")
             self.setting.changed(changes or {})
             self.forked_at = self.steps_done
-            self.other = self.branch.twin()
+            self.other, self.versions = self.branch.twin(), self.versions + 1
             self.change(changes or {})
             return self.other.run
 
     def join(self) -> None:
         """End the fork: the steered copy goes on alone, the other one joins the earlier runs."""
         with self.lock:
-            if self.other is not None and len(self.other.run.records) > 1:
+            if self.other is not None:
                 self._keep(self.other.run)
+                self.other.close()
             self.other = None
 
     def guess(self, scores: Mapping[str, float], steps: int = AHEAD) -> Guess:
@@ -287,10 +309,16 @@ class Session(Controls, Trainer):
 
     # keeping
 
+    @property
+    def runs(self) -> list[Run]:
+        """The earlier runs, that of the other copy while it is forked, and the present one."""
+        with self.lock:  # a reset moves one among the earlier ones
+            return [*self.earlier, *([self.other.run] if self.other else []), self.run_now]
+
     def save(self, file: str | Path) -> None:
         """Write all runs into one JSON file."""
         with self.lock:
-            save_runs([*self.earlier, self.run_now], file)
+            save_runs(self.runs, file)
 
     def load(self, file: str | Path) -> None:
         """Take over the runs of a file as earlier runs, to compare with.
@@ -300,12 +328,9 @@ class Session(Controls, Trainer):
         """
         runs = load_runs(file)
         for run in runs:
-            self._check_case(run)
-        self._keep(*runs)
-
-    def _check_case(self, run: Run) -> None:
-        if (case := run.settings.get("case")) != (self.case.source or self.case.name):
-            said = f"of the case {case!r}" if case else "of somebody's own loop"
-            raise ValueError(f"that is a run {said}; this lab trains {self.case.name!r}")
-        if unknown := set(run.settings["weights"]) - set(self.tasks):
-            raise ValueError(f"that is a run with a task {min(unknown)!r}; this lab has {', '.join(self.tasks)}")
+            try:
+                self._setting_of(run)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{file} holds no runs of the lab that can be shown here: {error}") from error
+        with self.lock:
+            self._keep(*runs)

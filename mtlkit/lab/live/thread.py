@@ -15,7 +15,7 @@ _alive: "weakref.WeakSet[Trainer]" = weakref.WeakSet()
 
 
 class FairLock:
-    """A lock that whoever waits for it gets next: else the thread that trains takes it again before anybody wakes up."""
+    """A lock that goes to whoever waits for it: else the thread that trains takes it again before anybody wakes up."""
 
     def __init__(self) -> None:
         self._turn, self._lock = threading.Lock(), threading.RLock()
@@ -45,7 +45,7 @@ class Trainer:
         lock: held during a step.
         error: what stopped the training, in words.
         wanted: whether the learner wants it to train.
-        after_step: called with what `advance` gave.
+        after_step: called by `advance` with the lock held: nothing begins anew before the views know of a step.
         after_error: called when an error has stopped the training.
         may_run: whether the thread may go on; asked before each step.
     """
@@ -98,7 +98,7 @@ class Trainer:
                 if not self.running:
                     return
                 hold_back(id(self))
-                self.after_step(self.advance())  # nothing may begin anew between the two
+                self.advance()
         except BaseException as error:  # also sys.exit in somebody's data set: the thread must not end unseen
             self._stop_with(error)
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,14 +13,16 @@ from torch import Tensor
 from mtlkit.cases.seen import Seen
 from mtlkit.lab.steering.code import panel_code
 from mtlkit.lab.steering.controls import Controls, Setting
-from mtlkit.lab.steering.records import LabRecord, Run
+from mtlkit.lab.steering.records import MOST_RECORDS, LabRecord, Run
 from mtlkit.lab.steering.weighting import SteeredWeighting
 from mtlkit.training.records import Block
-from mtlkit.weighting import METHODS, Weighting, conflict
+from mtlkit.weighting import METHODS, NotFiniteError, Weighting, conflict
+from mtlkit.weighting.checks import check_losses
 from mtlkit.weighting.graph import Shared, reached, shared_parameters
 from mtlkit.weighting.rows import task_gradients
 
 SHARE = 0.005  # of the loop's time, at most, for the dial, if nothing else is asked for
+MANY = 256  # steps that may wait to be read
 TOTALS = [
     name
     for name, method in METHODS.items()
@@ -37,7 +40,8 @@ class OwnLoop(Controls):
         tasks: their names.
         weights: task → weight; 1 if not named.
         method: name of a weighting method.
-        dial_every: steps between two measurements of the gradients, 0 for never; `None` keeps their cost below half a percent.
+        dial_every: steps between two measurements of the gradients, 0 for never; `None` keeps their cost below half a
+            percent.
         script: steps done → what is changed then.
         earlier: runs to compare with.
     """
@@ -55,7 +59,9 @@ class OwnLoop(Controls):
     ) -> None:
         super().__init__(Setting(dict.fromkeys(tasks, 1.0)).changed({"weights": weights, "method": method}))
         last = self.setting
-        for _, changes in sorted(script.items()):
+        for done, changes in sorted(script.items()):
+            if isinstance(done, bool) or not isinstance(done, int) or done < 0:
+                raise ValueError(f"something is to be changed after {done!r} steps: expected a whole number, 0 or more")
             last = last.changed(changes)
         self.script, self.earlier, self.dial_every = dict(script), list(earlier), dial_every
         self.lock, self.wanted = threading.RLock(), True
@@ -63,15 +69,18 @@ class OwnLoop(Controls):
         self.after_step: Callable[[], None] = lambda: None
         self.after_error: Callable[[], None] = lambda: None
         self.may_run: Callable[[], bool] = lambda: True
-        self.used, self.weighting = self.setting, SteeredWeighting(self._weights_now, METHODS[method]())
+        self.used = self.setting
+        self.weighting = SteeredWeighting(self._weights_now, METHODS[method]())
         self.run_now, self.steps_done, self.scored_at = Run(self.setting.values()), 0, 0
         self.replays_next, self.shows = False, ("total", False)  # by what it is asked, and whether it sees losses again
         self._go_on, self._once = threading.Event(), False
         self._go_on.set()
         self._began: float | None = None
+        self._recording = threading.Lock()  # of what is pending; nothing else is waited for while it is held
+        self.over = False  # whether the loop has ended, as far as that is known
         self._paused_for = 0.0
         self._pending: deque[tuple[Any, ...]] = deque()
-        self._block, self._untold = Block(), list[LabRecord]()
+        self._block, self._untold = Block(), deque[LabRecord](maxlen=MOST_RECORDS)
         self._cosines: dict[str, dict[str, float]] = {}
         self._norms: dict[str, float] = {}
         self._scores: dict[str, float] = {}
@@ -84,7 +93,7 @@ class OwnLoop(Controls):
         return None
 
     def _weights_now(self) -> dict[str, float]:
-        return dict(self.setting.weights)
+        return dict(self.used.weights)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -98,25 +107,43 @@ class OwnLoop(Controls):
 
     # a step
 
-    def losses_of(self, losses: Mapping[str, Tensor] | Sequence[Tensor]) -> dict[str, Tensor]:
-        """Return task → loss.
+    def named(self, losses: Any) -> dict[str, Tensor]:
+        """Return task → loss, in the order of the tasks.
 
         Raises:
             ValueError: if a task is unknown, or a list has not one loss a task.
         """
+        if isinstance(losses, Tensor):
+            losses = [losses] if losses.ndim == 0 else list(losses)
+        if not isinstance(losses, Mapping | Sequence):
+            raise ValueError(f"the losses are {losses!r}: expected task → loss, or a list in the order of the tasks")
         if not isinstance(losses, Mapping):
             if len(losses) != len(self.tasks):
                 raise ValueError(f"there are {len(losses)} losses: expected one for each of {', '.join(self.tasks)}")
             losses = dict(zip(self.tasks, losses, strict=True))
         if unknown := [name for name in losses if name not in self.setting.weights]:
             raise ValueError(f"there is a loss of {unknown[0]!r}; this panel has {', '.join(self.tasks)}")
-        return dict(losses)
+        return {task: losses[task] for task in self.tasks if task in losses}
+
+    def losses_of(self, losses: Any) -> dict[str, Tensor]:
+        """Return task → loss, checked.
+
+        Raises:
+            ValueError: if a task is unknown, there is no loss, or a list has not one loss a task.
+            WeightingError: if a loss is not one number with a graph.
+        """
+        losses = self.named(losses)
+        if not losses:
+            raise ValueError("there is no loss: no task has a target in this batch; go on to the next one")
+        check_losses(losses)
+        return losses
 
     def begin(self) -> None:
         """Wait while it is paused, and take over what is set now."""
+        self.over = False
         if not self._go_on.is_set():
             paused = time.perf_counter()
-            while not self._go_on.wait(0.05):
+            while not self._go_on.wait(0.05) and not self.closed:
                 if self._once:
                     self._once = False
                     break
@@ -140,23 +167,39 @@ class OwnLoop(Controls):
         """Take note of a step; its losses are read later, many at once."""
         self.steps_done += 1
         seconds = time.perf_counter() - self._began - self._paused_for  # type: ignore[operator]
-        if self._block.full:
-            self._block = Block()
-        place = self._block.add(torch.stack([loss.detach().double() for loss in losses.values()]))
-        state = (self._norms, self._cosines, self._scores)
-        self._pending.append((self.steps_done, seconds, self.used, tuple(losses), self._block, place, state))
-        self.after_step()
+        numbers = [loss.detach() for loss in losses.values()]
+        stacked = torch.stack([number if number.device.type == "mps" else number.double() for number in numbers])
+        with self._recording:
+            if self._block.full:
+                self._block = Block()
+            place, state = self._block.add(stacked), (self._norms, self._cosines, self._scores)
+            self._pending.append((self.steps_done, seconds, self.used, tuple(losses), self._block, place, state))
+        if len(self._pending) > MANY:
+            self.flush()
+        try:
+            self.after_step()
+        except Exception as error:  # what only serves the views must not end the loop
+            self._warned = f"The panel could not be drawn: {type(error).__name__}: {error}"
+
+    def fall_back(self, error: Exception) -> bool:
+        """Take static weights again if a method that was chosen in a view cannot go on; return whether that helps."""
+        if self.used.method == "StaticWeights" or not self.setting.stamp[0]:
+            return False
+        self._warned = f"{self.used.method} cannot go on ({error}); static weights took over."
+        self.change({"method": "StaticWeights"})
+        return True
 
     def take(self) -> list[LabRecord]:
         """Return the records that were not taken yet. Waits for the device."""
-        with self.lock:
-            self.flush()
-            taken, self._untold = self._untold, []
+        self.flush()
+        with self._recording:
+            taken = list(self._untold)
+            self._untold.clear()
         return taken
 
     def flush(self) -> None:
         """Turn what is pending into records. Waits for the device."""
-        with self.lock:
+        with self._recording:
             while self._pending:
                 step, seconds, used, tasks, block, place, (norms, cosines, scores) = self._pending.popleft()
                 losses = dict(zip(tasks, block.read(place), strict=True))
@@ -174,14 +217,18 @@ class OwnLoop(Controls):
         """Measure angles and lengths of the tasks' gradients, if it is time; the graph stays."""
         now = time.perf_counter()
         due = now >= self._dial_due if self.dial_every is None else self.steps_done % max(self.dial_every, 1) == 0
-        if self.dial_every == 0 or not due or not losses:
+        if self.dial_every == 0 or not due:
             return
         tasks = tuple(losses)
         parameters = shared_parameters(model or _Reached(losses), losses, shared)
         if parameters and torch.is_grad_enabled():
             try:
                 found = conflict(task_gradients([losses], parameters, keep_graph=True).jacobian)
-            except RuntimeError as error:  # e.g. of a model that recomputes its activations
+            except NotFiniteError:  # another step will do
+                return
+            except (
+                Exception
+            ) as error:  # e.g. of a model that recomputes its activations: any autograd function may refuse
                 self.dial_every, self._warned = 0, f"The gradients cannot be measured here: {error}"
                 return
             norms, cosines = found.norms.tolist(), found.cosines.tolist()
@@ -194,8 +241,11 @@ class OwnLoop(Controls):
         self._dial_due = time.perf_counter() + (time.perf_counter() - now) / SHARE
 
     def score(self, scores: Mapping[str, float]) -> None:
-        """Take note of scores; they are on the next record, and the trail goes there."""
+        """Take note of scores, as they are after the last step."""
         self._scores, self.scored_at = self._scores | {name: float(v) for name, v in scores.items()}, self.steps_done
+        self.flush()
+        if self.run_now.last is not None:
+            self.run_now.amend(replace(self.run_now.last, scores=self._scores))
 
     # for its views
 
@@ -209,7 +259,7 @@ class OwnLoop(Controls):
             self._once = what == "step"
             (self._go_on.set if self.wanted else self._go_on.clear)()
         elif what == "replay":
-            self.replays_next = True
+            self.replays_next = not self.replays_next
         elif what == "code":
             return panel_code(self.run_now)
         elif what != "gains":
@@ -230,6 +280,11 @@ class OwnLoop(Controls):
             "buttons": ["start", "step", "replay"],
             "goOn": "▶ Go on",
             "waits": waits,
+            "titles": {
+                "start": "hold the loop, or let it go on",
+                "step": "let the loop do one step, and hold it",
+                "replay": "the next time this cell runs, change what you changed; press again to take that back",
+            },
             "mend": "",
             "methods": methods,
             "knobs": [],

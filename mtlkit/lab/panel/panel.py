@@ -2,24 +2,25 @@
 
 import contextlib
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from IPython.core.getipython import get_ipython
 from IPython.display import display
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from mtlkit import plots
 from mtlkit.lab.front import Shown
 from mtlkit.lab.panel.loop import TOTALS, OwnLoop
+from mtlkit.lab.panel.thread import LoopThread, go_on_or_end
 from mtlkit.lab.steering.link import Link, View
 from mtlkit.lab.steering.records import LabRecord, Run, load_runs, save_runs
-from mtlkit.weighting.checks import check_losses
+from mtlkit.weighting import WeightingError
 from mtlkit.weighting.graph import Shared
 
 FRAME = 0.25  # s between two frames: a loop that is not ours is to be slowed as little as can be
@@ -43,7 +44,8 @@ class LossPanel(Shown):
         weights: task → weight at first; 1 if not named.
         method: how the losses become one update: a name in `mtlkit.weighting.METHODS`.
         dial_every: steps between two measurements of the gradients' angles and lengths, at one more backward pass a
-            task; 0 is never, and if not given their cost stays below half a percent.
+            task, in which hooks and recomputed activations take part; 0 is never, and if not given their cost stays
+            below half a percent.
         replay: what is changed at which step: steps done → changes, or a run, or a file that `save` wrote.
 
     Raises:
@@ -59,24 +61,24 @@ class LossPanel(Shown):
         *,
         name: str = "panel",
         weights: Mapping[str, float] | None = None,
-        method: str = "StaticWeights",
+        method: str | None = None,
         dial_every: int | None = None,
         replay: Mapping[int, Mapping[str, Any]] | Run | str | Path | None = None,
     ) -> None:
-        tasks = [tasks] if isinstance(tasks, str) else list(tasks)
-        if not tasks or len(set(tasks)) < len(tasks):
-            raise ValueError(f"the tasks are {tasks}: expected one name or more, each once")
+        tasks = _checked(tasks)
+        if dial_every is not None and dial_every < 0:
+            raise ValueError(f"dial_every is {dial_every}: expected a number of steps, or 0 for never")
         before = self._by_name.get(name)
-        if before is not None and before.loop.replays_next and replay is None:
+        same = before is not None and list(before.loop.tasks) == tasks
+        if before is not None and same and before.loop.replays_next and replay is None:
             replay = before.runs[-1]
-        run = load_runs(replay)[-1] if isinstance(replay, str | Path) else replay
-        if isinstance(run, Run):
-            weights, method = weights or run.settings["weights"], run.settings["method"]
-        script = run.schedule if isinstance(run, Run) else run or {}
-        earlier = (
-            [one for one in before.runs if one.records and list(one.settings["weights"]) == tasks] if before else []
+        run, script = _replayed(replay)
+        if run is not None:
+            weights, method = weights or run.settings["weights"], method or run.settings["method"]
+        earlier = [one for one in before.runs if one.records] if before is not None and same else []
+        self.loop: OwnLoop = OwnLoop(
+            tasks, weights or {}, method or "StaticWeights", dial_every, script, earlier[-(MOST_RUNS - 1) :]
         )
-        self.loop: OwnLoop = OwnLoop(tasks, weights or {}, method, dial_every, script, earlier[-(MOST_RUNS - 1) :])
         if before is not None:
             before.close()
         self.name, self.widget = name, View()
@@ -85,18 +87,21 @@ class LossPanel(Shown):
         self._bar: Any = None
         self._began = self._said_at = time.monotonic()
         self._drawn = -1  # steps done when the picture was drawn
-        self._thread: threading.Thread | None = None
-        self._failure: BaseException | None = None
-        self._shell = shell if hasattr(shell := get_ipython(), "kernel") else None
+        self._thread: LoopThread | None = None
+        self._shell: Any = get_ipython()
+        self._in_kernel = hasattr(self._shell, "kernel")
         self._picture: Any = None
         if self._shell is not None:
             self._shell.events.register("post_run_cell", self._cell_is_done)
+        if self._in_kernel:
             self._ipython_display_()
 
     # in the loop
 
     def total(self, losses: Mapping[str, Tensor] | Sequence[Tensor]) -> Tensor:
         """Return the loss `[]` to minimise: the sum of all losses, each times its weight. One call is one step.
+
+        Under `torch.no_grad` it returns the sum with the learner's weights, and is no step.
 
         Args:
             losses: task → loss `[]`, or a list in the order of the tasks. Leave out a task without a target.
@@ -105,14 +110,23 @@ class LossPanel(Shown):
             ValueError: if a task is unknown, there is no loss, or the method needs the gradients too.
             WeightingError: if a loss is not one number with a graph.
         """
-        if self.loop.setting.method not in TOTALS:
+        named = self.loop.losses_of(losses)
+        if not torch.is_grad_enabled():  # a validation: no step
+            return torch.stack([self.weights[task] * loss for task, loss in named.items()]).sum()
+        self._begin("total")
+        if self.loop.used.method not in TOTALS:
             raise ValueError(
-                f"{self.loop.setting.method} needs more than the losses: call panel.backward(losses, model) in place "
+                f"{self.loop.used.method} needs more than the losses: call panel.backward(losses, model) in place "
                 "of panel.total(losses).backward()"
             )
-        named = self._begin(losses, "total")
         self.loop.measure(named)
-        total = self.loop.weighting.weighted(named)
+        try:
+            total = self.loop.weighting.weighted(named)
+        except WeightingError as error:
+            if not self.loop.fall_back(error):
+                raise
+            self.loop.begin()
+            total = self.loop.weighting.weighted(named)
         self._end(named)
         return total
 
@@ -121,7 +135,7 @@ class LossPanel(Shown):
 
         Args:
             losses: as in `total`.
-            model: whose parameters get it.
+            model: whose parameters get it; or a list of modules.
             shared: the parameters that the tasks share, or the module that holds them; if not given, those that more
                 than one loss reaches.
 
@@ -129,37 +143,54 @@ class LossPanel(Shown):
             ValueError: if a task is unknown or there is no loss.
             WeightingError: if a loss is not a finite number with a graph, or the method cannot be solved.
         """
-        named = self._begin(losses, "backward")
+        named = self.loop.losses_of(losses)
+        if isinstance(model, list | tuple):
+            model = nn.ModuleList(model)
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"the model is {model!r}: expected a torch.nn.Module, or a list of such")
+        self._begin("backward")
         self.loop.measure(named, model, shared)
-        self.loop.weighting.backward(named, model, shared=shared)
+        before = [(parameter, parameter.grad) for parameter in model.parameters()]
+        try:
+            self.loop.weighting.backward(named, model, shared=shared)
+        except WeightingError as error:
+            if not self.loop.fall_back(error):
+                raise
+            for parameter, gradient in before:  # this step is left out
+                parameter.grad = gradient
         self._end(named)
 
     def observe(self, losses: Mapping[str, Tensor] | Sequence[Tensor]) -> None:
         """Show the losses of the same batch again after the optimiser's step: FAMO wants that, others do not mind."""
+        with torch.enable_grad():  # they may be without a graph
+            named = {task: loss.detach().requires_grad_() for task, loss in self.loop.named(losses).items()}
+            named = self.loop.losses_of(named)
         self.loop.shows = (self.loop.shows[0], True)
         if self.loop.weighting.second_look:
-            self.loop.weighting.observe(self.loop.losses_of(losses))
+            self.loop.weighting.observe(named)
 
     def score(self, scores: Mapping[str, float] | None = None, **more: float) -> None:
-        """Take note of scores, e.g. `panel.score(accuracy=0.8, miou=0.4)`; a trail shows where they go."""
+        """Take note of scores after the last step, e.g. `panel.score(miou=0.4)`; a trail shows where they go."""
         self.loop.score({**(scores or {}), **more})
 
-    def _begin(self, losses: Mapping[str, Tensor] | Sequence[Tensor], by: str) -> dict[str, Tensor]:
-        named = self.loop.losses_of(losses)
-        if not named:
-            raise ValueError("there is no loss: no task has a target in this batch; go on to the next one")
-        check_losses(named)
+    def _begin(self, by: str) -> None:
+        go_on_or_end()
+        if self.loop.closed:
+            raise RuntimeError(
+                f"this panel is closed: another one of the name {self.name!r} has taken its place; give each its own "
+                "name=..."
+            )
         if self.loop.shows[0] != by:
             self.loop.shows = (by, self.loop.shows[1])
         self.loop.begin()
-        return named
+        go_on_or_end()  # it may have been paused meanwhile
 
     def _end(self, losses: Mapping[str, Tensor]) -> None:
         self.loop.end(losses)
         now = time.monotonic()
         if self._link.is_present():
             self._end_of_line()
-        elif self._shell is None or now - self._began > PATIENCE:
+        elif not self._in_kernel or now - self._began > PATIENCE:
             self._say_how_far(now)
         elif self._bar is not None:
             self._bar.update()
@@ -174,7 +205,7 @@ class LossPanel(Shown):
             weights = self.loop.used.weights
             words = (f"{task} {loss:.3g} (weight {weights[task]:.2g})" for task, loss in losses.items())
             self._bar.set_postfix_str(", ".join(words), refresh=False)
-            if self._shell is not None:  # perhaps somebody sees what is sent and cannot answer while a cell runs
+            if self._in_kernel:  # perhaps somebody sees what is sent and cannot answer while a cell runs
                 self._link.send_all()
 
     def _end_of_line(self) -> None:
@@ -182,27 +213,31 @@ class LossPanel(Shown):
             self._bar.close()
             self._bar = None
 
-    def run(self, function: Callable[[], Any]) -> "LossPanel":
+    def run(self, function: Callable[[], Any]) -> None:
         """Run a loop in a thread, for front ends that hand nothing to a cell that runs; `wait` ends with it.
+
+        The thread begins with PyTorch's usual settings: set autocast, default types and devices in the function.
 
         Raises:
             RuntimeError: if one is running already.
         """
-        if self._thread is not None and self._thread.is_alive():
-            raise RuntimeError("a loop is running already: wait for it, or make another panel")
+        if self._thread is not None and self._thread.runs:
+            raise RuntimeError("a loop is running already: wait for it, or stop it")
+        self.loop.error = None
+        self._thread = LoopThread(function, self._has_ended)
 
-        def looped() -> None:
-            try:
-                function()
-            except BaseException as error:
-                self._failure = error
-                self.loop.error = f"{type(error).__name__}: {error}"
-            self._finish()
+    def _has_ended(self, error: BaseException | None) -> None:
+        if error is not None:
+            self.loop.error = f"{type(error).__name__}: {error}"
+        self._finish()
 
-        self._failure = self.loop.error = None
-        self._thread = threading.Thread(target=looped, name="mtlkit-panel", daemon=True)
-        self._thread.start()
-        return self
+    def stop(self) -> None:
+        """End the loop of `run` at its next step."""
+        if self._thread is not None and self._thread.runs:
+            self._thread.stop()
+            self.loop.do("start")  # it may be paused
+            with contextlib.suppress(TimeoutError):
+                self._thread.join(10)
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the loop of `run` has ended; raises what ended it.
@@ -210,13 +245,10 @@ class LossPanel(Shown):
         Raises:
             TimeoutError: if it takes longer than `timeout` seconds.
         """
-        if self._thread is None:
-            return
-        self._thread.join(timeout)
-        if self._thread.is_alive():
-            raise TimeoutError(f"the loop still runs after {timeout:g} s")
-        if self._failure is not None:
-            raise self._failure
+        if self._thread is not None:
+            self._thread.join(timeout)
+            if self._thread.error is not None:
+                raise self._thread.error
 
     # what is set, and what happened
 
@@ -225,7 +257,7 @@ class LossPanel(Shown):
         """Task → weight."""
         return self.loop.weights
 
-    def set(self, **changes: Any) -> None:
+    def set(self, /, **changes: Any) -> None:
         """Change what the next step uses: a task's weight, or `method`, as by hand."""
         self.loop.change(changes)
 
@@ -258,6 +290,9 @@ class LossPanel(Shown):
 
     still = picture
 
+    def __deepcopy__(self, memo: Any) -> "LossPanel":
+        return self  # a copy of a model that holds it is steered by the same hand
+
     def __repr__(self) -> str:
         return f"LossPanel {self.name!r}: {self.loop.steps_done} steps"
 
@@ -269,7 +304,7 @@ class LossPanel(Shown):
         self._shown[self.name] = self
 
     def _cell_is_done(self, _: Any = None) -> None:
-        if self._thread is None or not self._thread.is_alive():
+        if self._thread is None or not self._thread.runs:
             self._finish()
 
     def _finish(self) -> None:
@@ -277,17 +312,40 @@ class LossPanel(Shown):
         self._end_of_line()
         if self.loop.steps_done == self._drawn:
             return
-        self._drawn = self.loop.steps_done
+        self._drawn, self.loop.over = self.loop.steps_done, True
         self._link.send_frame()
         if self._picture is not None:
             self._picture.update(self.picture())
 
     def close(self) -> None:
-        """Let go of the widget; the loop, if it goes on, is no longer steered."""
+        """Let go of the widget, and end the loop of `run`; a further step is refused."""
         self.loop.closed = True
         self._end_of_line()
-        self._shown.pop(self.name, None)
+        self.stop()
+        if self._shown.get(self.name) is self:
+            del self._shown[self.name]
         if self._shell is not None:
             with contextlib.suppress(ValueError):
                 self._shell.events.unregister("post_run_cell", self._cell_is_done)
         self.widget.close()
+
+
+def _checked(tasks: Sequence[str]) -> list[str]:
+    names = [tasks] if isinstance(tasks, str) else list(tasks)
+    if not names or len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"the tasks are {names}: expected one name or more, each once")
+    return names
+
+
+def _replayed(replay: Any) -> tuple[Run | None, Mapping[int, Mapping[str, Any]]]:
+    """Return the run that is to be replayed, if it is one, and what is to be changed after how many steps."""
+    if isinstance(replay, str | Path):
+        runs = load_runs(replay)
+        if not runs:
+            raise ValueError(f"{replay} holds no step that could be replayed")
+        replay = runs[-1]
+    if isinstance(replay, Run):
+        return replay, replay.schedule
+    if replay is not None and not isinstance(replay, Mapping):
+        raise ValueError(f"replay is {replay!r}: expected steps done → changes, a run, or a file that `save` wrote")
+    return None, replay or {}

@@ -19,9 +19,19 @@ function makeSlider(parent, name, { low, high, notch, words, task = "" }, moved,
     input.setAttribute("aria-valuetext", output.textContent);
   };
   let heldUntil = 0; // what comes from the kernel must not move it under the hand
-  input.addEventListener("input", () => { heldUntil = performance.now() + 700; tell(); });
+  const hold = (ms) => () => { heldUntil = performance.now() + ms; };
+  input.addEventListener("pointerdown", hold(Infinity));
+  for (const end of ["pointerup", "pointercancel", "change"]) input.addEventListener(end, hold(700));
+  input.addEventListener("input", () => { if (heldUntil < Infinity) hold(live ? 700 : 5000)(); tell(); });
   input.addEventListener(live ? "input" : "change", () => moved(Number(input.value)));
-  return { input, show: (value) => { if (performance.now() > heldUntil) { input.value = value; tell(); } } };
+  function show(value, said = null) { // what is set may lie beyond the ends of the slider
+    if (performance.now() <= heldUntil) return;
+    input.value = value;
+    tell();
+    if (said !== null) output.textContent = said;
+    if (said !== null) input.setAttribute("aria-valuetext", said);
+  }
+  return { input, show };
 }
 
 function makeChoice(parent, words, names, chosen, title = "") {
@@ -34,33 +44,37 @@ function makeChoice(parent, words, names, chosen, title = "") {
     for (const value of values) make("option", choice, { value, textContent: value === "StaticWeights" ? "static weights" : value });
   };
   fill(names);
-  choice.addEventListener("change", () => chosen(choice.value));
-  return { choice, fill, show: (value) => { if (document.activeElement !== choice) choice.value = value; } };
+  let heldUntil = 0;
+  choice.addEventListener("change", () => { heldUntil = performance.now() + 700; chosen(choice.value); });
+  return { choice, fill, show: (value) => { if (choice.value !== value && performance.now() > heldUntil) choice.value = value; } };
 }
 
 function makeKnob(parent, knob, tasks, set) { // returns what shows the value that is set
   const words = knob.name.replaceAll("_", " "), put = (value) => set({ data: { [knob.name]: value } });
   if (knob.choices.length) return makeChoice(parent, words, knob.choices, put, knob.about).show;
   if (knob.range) {
-    const [low, high] = knob.range, form = { low, high, notch: (high - low) / 20, words: high === 1 ? percent : short };
+    const [low, high] = knob.range, whole = knob.kind === "int", notch = whole ? Math.max(1, Math.round((high - low) / 20)) : (high - low) / 20;
+    const form = { low, high, notch, words: whole ? String : high === 1 ? percent : short };
     const each = knob.perTask ? tasks : [""];
     const all = () => Object.fromEntries(each.map((task, k) => [task, Number(parts[k].input.value)]));
     const parts = each.map((task) => makeSlider(
       parent, task ? `${words}: ${task}` : words, { ...form, task }, () => put(knob.perTask ? all() : all()[""]), false));
     return (value) => each.forEach((task, k) => parts[k].show(typeof value === "object" ? value[task] || 0 : value));
   }
-  const number = make("input", make("label", parent, { textContent: `${words} ` }), { type: "number", step: "any", title: knob.about });
-  number.addEventListener("change", () => put(Number(number.value)));
-  return (value) => { if (document.activeElement !== number) number.value = value; };
+  const type = { bool: "checkbox", str: "text" }[knob.kind] || "number", property = type === "checkbox" ? "checked" : "value";
+  const field = make("input", make("label", parent, { textContent: `${words} ` }), { type, title: knob.about });
+  if (type === "number") field.step = knob.kind === "int" ? 1 : "any";
+  field.addEventListener("change", () => put(type === "number" ? Number(field.value) : field[property]));
+  return (value) => { if (document.activeElement !== field || type === "checkbox") field[property] = value ?? ""; };
 }
 
 function makeSender(send) { // what is set while a message is under way waits in one message: the newest value wins
   const view = Math.random().toString(36).slice(2), asked = new Map(); // stamp of a change → when it was made
   let stamp = 0, waiting = null, underWay = 0, sentAt = -UNHEARD;
-  function flush() {
+  function flush(at = "") { // "once": what follows must find it set
     const now = performance.now();
-    if (!waiting || (underWay && now - sentAt < UNHEARD)) return;
-    if (now - sentAt < GAP) { setTimeout(flush, GAP - (now - sentAt)); return; }
+    if (!waiting || (at !== "once" && underWay && now - sentAt < UNHEARD)) return;
+    if (at !== "once" && now - sentAt < GAP) { setTimeout(flush, GAP - (now - sentAt)); return; }
     underWay = stamp;
     sentAt = now;
     send({ t: "set", changes: waiting, stamp: [view, stamp] });

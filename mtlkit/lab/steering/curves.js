@@ -2,7 +2,7 @@
 const DASHES = [[], [7, 3], [2, 3], [10, 3, 2, 3], [4, 6], [1, 2]]; // of the tasks' curves: colour is not the only cue
 
 const TICKS = [-5, -4, -3, -2, -1, 0, 1, 2, 3, 4].flatMap((power) => [10 ** power, 3 * 10 ** power]); // of a loss
-const lossWords = (loss) => (loss < 0.1 || loss >= 100 ? loss.toPrecision(2) : loss.toFixed(2));
+const lossWords = (loss) => (Math.abs(loss) < 0.1 || Math.abs(loss) >= 100 ? loss.toPrecision(2) : loss.toFixed(2));
 
 function painter(canvases, shown) {
   const { loss, samples } = canvases;
@@ -34,23 +34,27 @@ function painter(canvases, shown) {
     const earlier = shown.fixed.earlier.flatMap((run) => run.points);
     const ends = [shown.points, shown.otherPoints].map((points) => (points.length ? points[points.length - 1].step : 0));
     const last = Math.max(50, ...ends, ...earlier.map((row) => row[0]));
-    let low = Math.log(0.3), high = Math.log(3);
-    const stretch = (log) => {
-      if (log < low) low = log;
-      if (log > high) high = log;
+    const smooth = (point) => (shown.linear ? point.mean : point.smooth), scaled = shown.linear ? (loss) => loss : Math.log;
+    let low = shown.linear ? 0 : Math.log(0.3), high = shown.linear ? 1 : Math.log(3);
+    const stretch = (value) => {
+      if (value < low) low = value;
+      if (value > high) high = value;
     };
-    for (const point of [...shown.points, ...shown.otherPoints]) point.smooth.filter(Number.isFinite).forEach(stretch);
-    for (const row of earlier) row.slice(1).filter((loss) => loss > 0).map(Math.log).forEach(stretch);
-    low -= 0.15;
-    high += 0.15;
-    const toX = (step) => left + ((right - left) * step) / last, toY = (log) => bottom - ((bottom - top) * (log - low)) / (high - low);
+    for (const point of [...shown.points, ...shown.otherPoints]) smooth(point).filter(Number.isFinite).forEach(stretch);
+    for (const row of earlier) row.slice(1).filter((loss) => loss !== null).map(scaled).filter(Number.isFinite).forEach(stretch);
+    const margin = shown.linear ? 0.05 * (high - low) : 0.15;
+    low -= margin;
+    high += margin;
+    const toX = (step) => left + ((right - left) * step) / last, toY = (value) => bottom - ((bottom - top) * (value - low)) / (high - low);
     pen.fillStyle = shown.colours.ink;
     pen.textAlign = "right";
-    for (const tick of TICKS) {
-      const y = toY(Math.log(tick));
+    const notch = 10 ** Math.floor(Math.log10((high - low) / 2));
+    const ticks = shown.linear ? Array.from({ length: 25 }, (_, k) => (Math.ceil(low / notch) + k) * notch) : TICKS;
+    for (const tick of ticks) {
+      const y = toY(scaled(tick));
       if (y < top || y > bottom) continue;
       line(pen, [left, y], [right, y], shown.colours.faint, 0.5);
-      pen.fillText(String(Number(tick.toPrecision(1))), left - 5, y + 4, left - 6);
+      pen.fillText(String(Number(tick.toPrecision(2))), left - 5, y + 4, left - 6);
     }
     pen.textAlign = "center";
     const room = (last * 60) / (right - left), unit = 10 ** Math.floor(Math.log10(room)); // steps that a number takes
@@ -63,17 +67,17 @@ function painter(canvases, shown) {
     for (const step of shown.now.changes || []) line(pen, [toX(step), top], [toX(step), top + 9], shown.colours.ink, 1);
     shown.fixed.earlier.forEach((run, k) => shown.fixed.tasks.forEach((_, t) => {
       pen.globalAlpha = 0.45;
-      trace(pen, run.points.map((row) => [toX(row[0]), toY(Math.log(row[t + 1] ?? NaN))]), hue(t), 1, [2, 2 + k * 2]);
+      trace(pen, run.points.map((row) => [toX(row[0]), toY(scaled(row[t + 1] ?? NaN))]), hue(t), 1, [2, 2 + k * 2]);
     }));
     const thinned = (points) => {
       const thin = Math.max(1, Math.floor(points.length / 700));
       return points.filter((_, k) => k % thin === 0 || k === points.length - 1);
     };
-    const some = thinned(shown.points), places = (points, t) => points.map((point) => [toX(point.step), toY(point.smooth[t])]);
+    const some = thinned(shown.points), places = (points, t) => points.map((point) => [toX(point.step), toY(smooth(point)[t])]);
     if (shown.otherPoints.length) drawFork(pen, thinned(shown.otherPoints), places);
     shown.fixed.tasks.forEach((_, t) => {
       pen.globalAlpha = 0.25;
-      trace(pen, some.map((point) => [toX(point.step), toY(Math.log(point.losses[t]))]), hue(t), 0.8);
+      trace(pen, some.map((point) => [toX(point.step), toY(scaled(point.losses[t]))]), hue(t), 0.8);
       pen.globalAlpha = 1;
       trace(pen, places(some, t), hue(t), 2.2, DASHES[t % DASHES.length]);
     });
@@ -81,13 +85,13 @@ function painter(canvases, shown) {
     pen.textAlign = "left";
     const end = shown.points[shown.points.length - 1];
     if (end) {
-      const at = end.smooth.map((log) => (Number.isFinite(log) ? toY(log) : top + 10));
+      const at = smooth(end).map((value) => (Number.isFinite(value) ? toY(value) : top + 10));
       const order = shown.fixed.tasks.map((_, t) => t).sort((a, b) => at[a] - at[b]);
       order.forEach((t, k) => { if (k) at[t] = Math.max(at[t], at[order[k - 1]] + 14); });
       const over = Math.max(0, at[order[order.length - 1]] + 4 - bottom);
       for (const t of order) {
         pen.fillStyle = hue(t);
-        pen.fillText(`${shown.fixed.tasks[t]} ${lossWords(Math.exp(end.smooth[t]))}`, right + 4, at[t] + 4 - over, width - right - 4);
+        pen.fillText(`${shown.fixed.tasks[t]} ${lossWords(shown.linear ? end.mean[t] : Math.exp(end.smooth[t]))}`, right + 4, at[t] + 4 - over, width - right - 4);
       }
     }
     pen.fillStyle = shown.colours.ink;
@@ -113,7 +117,7 @@ function painter(canvases, shown) {
     const { pen, width, height } = draft(samples);
     if (!shown.fixed || !shown.images) return;
     pen.textAlign = "left";
-    if (shown.images[0]) drawImages(pen, width, height);
+    if (shown.images.some(Boolean)) drawImages(pen, width, height);
     else if (shown.fixed.samples.length && shown.fixed.samples[0].row) drawRows(pen, width, height);
     else drawLines(pen, width, height);
   }
@@ -151,9 +155,9 @@ function painter(canvases, shown) {
   function drawImages(pen, width, height) {
     const side = Math.min((width - 8) / 3, (height - 58) / 3), step = side + 4, label = 16;
     const corner = (k) => [(k % 3) * step, Math.floor(k / 3) * (side + label + 3) + label];
-    const scales = shown.fixed.samples.map(({ size }) => side / Math.max(...size));
+    const scales = shown.fixed.samples.map(({ size }) => (size ? side / Math.max(...size) : 0));
     pen.imageSmoothingEnabled = false;
-    shown.images.forEach((image, k) => pen.drawImage(image, ...corner(k), image.width * scales[k], image.height * scales[k]));
+    shown.images.forEach((image, k) => image && pen.drawImage(image, ...corner(k), image.width * scales[k], image.height * scales[k]));
     const rectangle = (k, [x0, y0, x1, y1], colour, dash, thick) => {
       const [x, y] = corner(k), scale = scales[k];
       Object.assign(pen, { strokeStyle: colour, lineWidth: thick });
@@ -161,9 +165,12 @@ function painter(canvases, shown) {
       pen.strokeRect(x + x0 * scale, y + y0 * scale, (x1 - x0) * scale, (y1 - y0) * scale);
       pen.setLineDash([]);
     };
-    shown.fixed.samples.forEach(({ boxes }, k) => boxes.forEach((box) => rectangle(k, box, "#e69f00", [3, 3], 1.4)));
+    shown.fixed.samples.forEach(({ given, boxes = [] }, k) => {
+      if (given) pen.fillText(given, corner(k)[0], corner(k)[1] + 14, side); // a line of text among images
+      boxes.forEach((box) => rectangle(k, box, "#e69f00", [3, 3], 1.4));
+    });
     if (!shown.look) return;
-    shown.look.forEach(({ says, right, boxes }, k) => {
+    shown.look.forEach(({ says = "", right = null, boxes = [] }, k) => {
       const [x, y] = corner(k);
       pen.fillStyle = right ? "#009e73" : right === false ? shown.colours.tasks[1] : shown.colours.ink;
       pen.fillText(`${right ? "✓ " : right === false ? "✗ " : ""}${says}`, x, y - 4, side);

@@ -10,7 +10,7 @@ import anywidget
 from mtlkit.cases.seen import Seen
 from mtlkit.lab.front import script, style
 from mtlkit.lab.steering import packing
-from mtlkit.lab.steering.records import LabRecord
+from mtlkit.lab.steering.records import LabRecord, plain
 from mtlkit.lab.steering.steered import Steered
 
 FRAME, LOOK, URGENT = 0.09, 0.42, 0.03  # seconds between two frames; at least, between looks at the samples, answers
@@ -77,6 +77,9 @@ class Link:
     def stepped(self, record: LabRecord | None = None) -> None:
         """Send a frame if it is time, or at once if this step was the first with what the learner set."""
         now = time.monotonic()
+        if record is not None and not self.is_present():
+            self._shows = None  # whoever comes needs everything
+            return
         if record is not None:
             with self._sending:
                 self._pending.append(record)
@@ -86,7 +89,7 @@ class Link:
         if answers and not self._used_at:
             self._used_at = 1000 * time.time()
         if now >= self._due or (answers and now - self._sent_at >= URGENT):
-            self._due = max(self._due + self.frame, now + self.frame / 2)  # the mean rate does not depend on a step's length
+            self._due = max(self._due + self.frame, now + self.frame / 2)  # the same mean rate for steps of any length
             self.send_frame(look=not answers)  # an answer does not wait for a look
 
     def send_frame(self, look: bool = False) -> None:
@@ -141,7 +144,7 @@ class Link:
     def _send(self, content: dict[str, Any], buffers: list[bytes]) -> None:
         self._number += 1
         self._sent_at, self._used_at, self._answered = time.monotonic(), 0.0, self.session.used.stamp
-        self.view.send({"n": self._number, **content}, buffers)
+        self.view.send(plain({"n": self._number, **content}), buffers)
 
     def _status(self) -> dict[str, Any]:
         """Return what is so now; what is measured now and then, only if the views do not have it."""
@@ -151,7 +154,8 @@ class Link:
             self._speed = max(step - self._speed_step, 0) / (now - self._speed_at)
             self._speed_at, self._speed_step = now, step
         content = {
-            "running": session.wanted and not session.error,
+            "running": session.wanted and not session.error and not session.over,
+            "heard": self.is_present(),
             "error": session.error or "",
             "step": step,
             "speed": round(self._speed, 2),
@@ -170,10 +174,10 @@ class Link:
             if any(new is not old for new, old in zip(told, self._told or (None,) * 4, strict=True)):
                 self._told = told
                 content |= {
-                    "cosine": packing.or_none(last.cosine),
+                    "cosine": last.cosine,
                     "cosines": last.cosines,
-                    "norms": {task: packing.or_none(round(norm, 5)) for task, norm in last.norms.items()},
-                    "scores": {name: packing.or_none(round(score, 4)) for name, score in last.scores.items()},
+                    "norms": {task: round(norm, 5) for task, norm in last.norms.items()},
+                    "scores": {name: round(score, 4) for name, score in last.scores.items()},
                     "scoredAt": session.scored_at,
                     "gains": told[3],
                 }

@@ -16,6 +16,7 @@ function render({ model, el }) {
   const root = make("div", el, {}, "mtl-lab mtl-live");
   const shown = { fixed: null, now: {}, points: [], otherPoints: [], trail: [], otherTrail: [], plane: [], look: null, images: null, colours: {} };
   let seen = 0, heard = performance.now(), askedAt = -ASK_AGAIN, closed = false;
+  let wasHeard = false; // whether the kernel has ever said that it hears this page
   let refused = ["", -SILENCE], guessed = "";
   let inSight = 0; // until when the page comes back to the lab
   root.answers = []; // [stamp, ms until a step used it, ms until it was seen], of what was set here
@@ -28,9 +29,12 @@ function render({ model, el }) {
       trouble.textContent = gone();
     }
   }
-  const gone = () => (shown.fixed && shown.fixed.waits) || "No answer from the kernel: it is busy, or it was stopped. Run the cell again if this stays.";
-  const act = (what, more = {}) => send({ t: "do", what, ...more });
+  const gone = () => (shown.fixed && !wasHeard && shown.fixed.waits) || "No answer from the kernel: it is busy, or it was stopped. Run the cell again if this stays.";
   const sender = makeSender(send);
+  function act(what, more = {}) {
+    sender.flush("once");
+    send({ t: "do", what, ...more });
+  }
   function set(changes) {
     sender.set(changes);
     root.dataset.asked = sender.stamp();
@@ -68,7 +72,8 @@ function render({ model, el }) {
   function setUp() { // once, when it is known what there is
     const { fixed } = shown;
     for (const what of fixed.buttons) {
-      const [textContent, title] = BUTTONS[what], button = make("button", bar, { textContent, title, type: "button" });
+      const [textContent, usual] = BUTTONS[what], title = (fixed.titles || {})[what] || usual;
+      const button = make("button", bar, { textContent, title, type: "button" });
       if (what === "start") { go = button; go.className = "go"; }
       button.addEventListener("click", () => act(what === "start" && shown.now.running ? "pause" : what));
     }
@@ -78,11 +83,11 @@ function render({ model, el }) {
     const weight = { low: LEAST - NOTCH, high: MOST, notch: NOTCH };
     for (const task of fixed.tasks) {
       const slider = makeSlider(sliderRow, task, { ...weight, task, words: (value) => short(toWeight(value)) }, (value) => set({ weights: { [task]: toWeight(value) } }));
-      shows.push(() => slider.show(toSlider(shown.now.weights[task])));
+      shows.push(() => slider.show(toSlider(shown.now.weights[task]), short(shown.now.weights[task])));
     }
     if (shown.now.rate !== undefined) {
       const slider = makeSlider(sliderRow, "rate", { ...weight, words: (value) => `× ${short(toWeight(value))}` }, (value) => set({ rate: toWeight(value) }));
-      shows.push(() => slider.show(toSlider(shown.now.rate)));
+      shows.push(() => slider.show(toSlider(shown.now.rate), `× ${short(shown.now.rate)}`));
     }
     for (const knob of fixed.knobs) {
       const show = makeKnob(dataRow, knob, fixed.tasks, set);
@@ -106,12 +111,13 @@ function render({ model, el }) {
       const step = rows[k], losses = [...rows.subarray(k + 1, k + wide)];
       const last = points[points.length - 1];
       if (last && step <= last.step) continue;
-      const smooth = losses.map((loss, t) => {
-        const before = last ? last.smooth[t] : NaN, value = Math.log(Math.max(loss, 1e-6));
-        if (Number.isNaN(loss)) return before;
+      const after = (before, value) => {
+        if (Number.isNaN(value)) return before;
         return Number.isNaN(before) ? value : before + Math.max(0.06, 1 / (points.length + 1)) * (value - before);
-      });
-      points.push({ step, losses, smooth });
+      };
+      const smooth = losses.map((loss, t) => after(last ? last.smooth[t] : NaN, Math.log(loss))), mean = losses.map((loss, t) => after(last ? last.mean[t] : NaN, loss));
+      if (losses.some((loss) => loss <= 0)) shown.linear = true; // what has no logarithm
+      points.push({ step, losses, smooth, mean });
     }
     return points.length > HELD ? points.filter((_, k) => k % 2 === 0) : points;
   }
@@ -141,7 +147,7 @@ function render({ model, el }) {
     if (content.t === "all") {
       if (content.inSight) inSight = performance.now() + 20000;
       const first = !shown.fixed;
-      Object.assign(shown, { fixed: content, now: { ...content }, points: [], otherPoints: [], trail: content.trail, otherTrail: content.otherTrail });
+      Object.assign(shown, { fixed: content, now: { ...content }, points: [], otherPoints: [], trail: content.trail, otherTrail: content.otherTrail, linear: false });
       shown.images = unpacked(bytesOf(buffers[2]), content.samples);
       ask.textContent = content.ask;
       if (first) setUp();
@@ -151,6 +157,7 @@ function render({ model, el }) {
       return;
     } else Object.assign(shown.now, content, { changes: [...(shown.now.changes || []), ...(content.changes || [])] });
     seen = content.n;
+    wasHeard ||= content.heard;
     shown.points = addPoints(shown.points, buffers[0]);
     shown.otherPoints = addPoints(shown.otherPoints, buffers[1]);
     if (content.look) { shown.look = content.look; drawSamples(); }

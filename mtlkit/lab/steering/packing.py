@@ -15,11 +15,6 @@ POINTS = 800  # of a curve that is sent as a whole
 EARLIER = 200  # of that of an earlier run
 
 
-def or_none(number: Any) -> float | None:
-    """Return `None` for what is no finite number: messages are JSON."""
-    return number if isinstance(number, int | float) and math.isfinite(number) else None
-
-
 def thinned(records: Sequence[LabRecord], most: int = POINTS) -> Sequence[LabRecord]:
     """Return at most so many records, the last one among them."""
     by = 1 + len(records) // most
@@ -38,7 +33,7 @@ def trail(run: Run) -> list[list[Any]]:
     for record in list(run.records):
         if record.scores and (not found or record.scores != found[-1][1]):
             found.append([record.step, record.scores])
-    return [[step, {name: or_none(round(value, 3)) for name, value in scores.items()}] for step, scores in found]
+    return [[step, {name: round(value, 3) for name, value in scores.items()}] for step, scores in found]
 
 
 def outline(run: Run, tasks: Sequence[str], name: str = "") -> dict[str, Any]:
@@ -47,7 +42,7 @@ def outline(run: Run, tasks: Sequence[str], name: str = "") -> dict[str, Any]:
         moving_average(np.array([r.losses.get(task, math.nan) for r in run.records], dtype=float), 20) for task in tasks
     ]
     some = range(0, len(run.records), 1 + len(run.records) // EARLIER)
-    points = [[run.records[k].step, *(or_none(round(float(c[k]), 4)) for c in curves)] for k in some]
+    points = [[run.records[k].step, *(round(float(c[k]), 4) for c in curves)] for k in some]
     seed = f"seed {run.settings['seed']}, " if "seed" in run.settings else ""
     return {"name": name or f"{seed}{run.records[-1].method}", "points": points, "trail": trail(run)}
 

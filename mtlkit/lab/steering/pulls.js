@@ -127,17 +127,18 @@ function pullPainter({ dial, plane, gains }, shown, { draft, hue, trace }) {
     for (const [step, guessed, found, off] of second ? guesses : []) {
       if (guessed[first] === undefined || guessed[second] === undefined) continue;
       const at = [toX(guessed[first]), toY(guessed[second])];
-      if (off !== null) line(pen, at, [toX(found[first]), toY(found[second])], shown.colours.ink, 1, [3, 2]);
+      const there = found[first] !== undefined && Number.isFinite(off) && off !== null;
+      if (there) line(pen, at, [toX(found[first]), toY(found[second])], shown.colours.ink, 1, [3, 2]);
       Object.assign(pen, { strokeStyle: "#b3508a", lineWidth: 2, fillStyle: shown.colours.ink, textAlign: at[0] > (left + right) / 2 ? "right" : "left" });
       pen.strokeRect(at[0] - 5, at[1] - 5, 10, 10);
-      pen.fillText(off === null ? `your guess for step ${step}` : `off by ${off.toFixed(2)}`, at[0] + (pen.textAlign === "left" ? 9 : -9), at[1] + 4);
+      pen.fillText(!there ? `your guess for step ${step}` : `off by ${off.toFixed(2)}`, at[0] + (pen.textAlign === "left" ? 9 : -9), at[1] + 4);
     }
     plane.ariaLabel = end ? `scores: ${shown.plane.map((name) => `${inWords(name)} ${own[own.length - 1][shown.plane.indexOf(name)].toFixed(2)}`).join(", ")}` : "trail of the scores, not measured yet";
   }
 
   function drawGains() { // left of the middle a loss has fallen
     if (!gains.parentElement.offsetParent) return;
-    const { pen, width, height } = draft(gains), found = shown.now.gains || {}, tasks = shown.fixed.tasks.filter((task) => found[task]);
+    const { pen, width, height } = draft(gains), found = shown.now.gains || {}, tasks = shown.fixed.tasks.filter((task) => found[task] && found[task].every(Number.isFinite));
     titled(pen, width, "change of each loss by one step, on its own batch");
     const most = Math.max(1e-9, ...tasks.flatMap((task) => found[task].map(Math.abs))), left = Math.min(90, width * 0.3), right = width - 60, zero = (left + right) / 2;
     const step = Math.min(30, (height - 44) / Math.max(tasks.length, 1)), reach = (right - left) / 2;

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ class LabRecord:
 
     Attributes:
         step: steps done, this one included.
-        seconds: spent training so far.
+        seconds: spent training so far; in a loop of one's own, since its first step, pauses left out.
         method: name of the weighting method.
         rate: factor on the optimiser's learning rates; `None` where the optimiser is not the lab's.
         weights: task → the learner's weight.
@@ -79,9 +79,15 @@ class Run:
             self.stride *= 2
             self.records = [record for record in self.records if (record.step - 1) % self.stride == 0]
 
+    def amend(self, record: LabRecord) -> None:
+        """Put a record in the place of the last one, of the same step."""
+        self.last = record
+        if self.records and self.records[-1].step == record.step:
+            self.records[-1] = record
+
     def changes(self) -> list[int]:
         """Return the steps from which on something was set differently, the first step left out."""
-        return [done + 1 for done in self.schedule if done]
+        return [done + 1 for done in list(self.schedule) if done]
 
     def copy(self) -> "Run":
         """Return a run that goes its own way from here on."""
@@ -114,11 +120,12 @@ class Guess:
 
 def save_runs(runs: Sequence[Run], file: str | Path) -> None:
     """Write runs into one JSON file."""
-    content = [
+    written = [
         {"settings": run.settings, "schedule": run.schedule, "records": [asdict(record) for record in run.records]}
         for run in runs
     ]
-    Path(file).write_text(json.dumps({"format": FORMAT, "runs": content}), encoding="utf-8")
+    content = plain({"format": FORMAT, "runs": written}, str)
+    Path(file).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
 
 
 def load_runs(file: str | Path) -> list[Run]:
@@ -135,9 +142,18 @@ def load_runs(file: str | Path) -> list[Run]:
             Run(_settings(run["settings"]), [_record(row) for row in run["records"]], _schedule(run["schedule"]))
             for run in content["runs"]
         ]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{file} holds no runs of the lab ({error!r}): expected a file that `save` wrote") from error
     return [run for run in runs if run.records]
+
+
+def plain(value: Any, word: Callable[[float], Any] = lambda number: None) -> Any:
+    """Return `value` with `word(number)` in place of what JSON has no word for: NaN and infinity."""
+    if isinstance(value, Mapping):
+        return {name: plain(one, word) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one, word) for one in value]
+    return word(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -146,16 +162,22 @@ def _settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
         kind = (int, float) if SETTINGS[name] is float else SETTINGS[name]
         if not isinstance(settings[name], kind):  # type: ignore[arg-type]
             raise ValueError(f"{name} is {settings[name]!r}")
+    for weight in settings["weights"].values():
+        float(weight)
     if not settings["weights"]:
         raise ValueError("it names no task")
     return settings if own_loop else {"data": {}, **settings}
 
 
 def _record(row: Mapping[str, Any]) -> LabRecord:
-    record = LabRecord(**row)
-    numbers = [record.step, record.seconds, *record.losses.values(), *record.weights.values()]
-    if not all(isinstance(number, int | float) for number in numbers) or not math.isfinite(record.step):
+    numbers = {
+        name: {key: float(value) for key, value in row.get(name, {}).items()}
+        for name in ("weights", "losses", "norms", "scores")
+    }
+    record = LabRecord(**{**row, **numbers})
+    if not isinstance(record.step, int) or not isinstance(record.method, str):
         raise ValueError(f"a record is {row!r}")
+    float(record.seconds), float(record.cosine or 0), float(record.rate or 0)
     return record
 
 

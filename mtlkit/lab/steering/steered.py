@@ -25,7 +25,8 @@ class Steered(Protocol):
         wanted: whether it is to go on.
         running: whether steps are being done.
         error: what stopped it, in words.
-        closed: whether it is over for good.
+        closed: whether it is closed for good.
+        over: whether there will be no further step, as far as that is known.
         after_step: called after each step, with its record where it is known at once.
         after_error: called when an error has ended it.
         may_run: asked before each step.
@@ -37,6 +38,7 @@ class Steered(Protocol):
     wanted: bool
     error: str | None
     closed: bool
+    over: bool
     after_step: Any
     after_error: Any
     may_run: Any

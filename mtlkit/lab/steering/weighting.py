@@ -9,7 +9,6 @@ from torch import Tensor
 from mtlkit.machine import ALONE, Group
 from mtlkit.weighting import StaticWeights, Update, Weighting
 from mtlkit.weighting.base import Losses, as_parts
-from mtlkit.weighting.checks import values_of
 from mtlkit.weighting.graph import Shared
 
 
@@ -47,12 +46,14 @@ class SteeredWeighting(Weighting):
         """
         self.used = self.wanted()
         scaled = self._scaled(losses)
-        if not scaled:
-            return 0.0 * torch.stack(list(losses.values())).sum()
+        if not scaled:  # nothing is to be learned, and nothing gets a gradient
+            return torch.zeros_like(next(iter(losses.values())), requires_grad=True)
         if type(self.method) is StaticWeights:
             return torch.stack(list(scaled.values())).sum()
         stacked, tasks = torch.stack(list(scaled.values())), list(scaled)
         values = stacked.detach().double()
+        if not bool(values.isfinite().all()):  # a method must not learn from that
+            return stacked.sum()
         w = self.method.slopes(values, tasks)
         self.method.factors |= zip(tasks, w.unbind(), strict=True)
         self.method.learn(values, tasks)
@@ -64,7 +65,8 @@ class SteeredWeighting(Weighting):
         self.used = self.wanted()
         if scaled := self._scaled(part):
             self.method.backward(scaled, model, group, shared)
-        return Update(values_of(part), self.factors)
+        values = torch.stack(list(part.values())).detach().double()  # one that weighs 0 may be anything
+        return Update(values, self.factors)
 
     def observe(self, losses: Losses, group: Group = ALONE) -> None:
         """Show the method the scaled losses after the update."""
