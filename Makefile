@@ -41,6 +41,8 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
 	$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements # it asks about news
+	mkdir -p .venv/etc/jupyter/jupyter_server_config.d # small messages to the browser leave at once, see mtlkit/jupyter.py
+	echo '{"ServerApp": {"jpserver_extensions": {"mtlkit.jupyter": true}}}' > .venv/etc/jupyter/jupyter_server_config.d/mtlkit.json
 	touch $@
 
 clean:

@@ -1,5 +1,6 @@
 """The live lab without a browser: every control, and what happens under stress. Nothing here asserts a time."""
 
+import asyncio
 import gc
 import json
 import threading
@@ -481,3 +482,25 @@ def test_a_pause_that_meets_a_step_leaves_the_collector_as_it_was():
     lab.session.turn()
     assert gc.get_threshold() == usual and lab.records == []
     lab.close()
+
+
+def test_the_server_sends_small_messages_at_once(monkeypatch):
+    from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
+
+    import mtlkit.jupyter as extension
+
+    done = []
+
+    class Handler:
+        def set_nodelay(self, value):
+            done.append(value)
+
+    async def opened(self, kernel_id):
+        done.append(kernel_id)
+
+    monkeypatch.setattr(KernelWebsocketHandler, "open", opened)
+    (point,) = extension._jupyter_server_extension_points()
+    assert point["module"] == extension.__name__
+    extension._load_jupyter_server_extension(None)
+    asyncio.run(KernelWebsocketHandler.open(Handler(), "a kernel"))
+    assert done == [True, "a kernel"]

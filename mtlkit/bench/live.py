@@ -1,7 +1,6 @@
 """The live lab in a real JupyterLab in a real Chromium: how quickly it answers, and whether it grows over time."""
 
 import contextlib
-import math
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,32 @@ MOVE = """(input, by) => {
     input.dispatchEvent(new Event('input'));
     return told.textContent === was ? NaN : performance.now() - started;
 }"""
+# By a script in the page: to move a mouse from outside keeps a core busy that people do not need for it.
+DRAG = """(input, [seconds, methods]) => new Promise((done) => {
+    const low = Number(input.min), high = Number(input.max), started = performance.now();
+    const choice = input.closest('.mtl-lab').querySelector('select');
+    let chosen = 0;
+    const move = () => {
+        const passed = (performance.now() - started) / 1000;
+        input.value = low + (high - low) * (0.5 + 0.45 * Math.sin(3 * passed));
+        input.dispatchEvent(new Event('input'));
+        if (chosen < methods.length && passed > (seconds * (chosen + 1)) / (methods.length + 1)) {
+            choice.value = methods[chosen++];
+            choice.dispatchEvent(new Event('change'));
+        }
+        if (passed < seconds) requestAnimationFrame(move); else done();
+    };
+    move();
+})"""
+HOLD = """(input, [seconds, every]) => new Promise((done) => {
+    let presses = 0;
+    const press = setInterval(() => {
+        input.stepUp(Math.floor(presses / 25) % 2 ? 1 : -1);
+        input.dispatchEvent(new Event('input'));
+        presses += 1;
+        if (presses * every > 1000 * seconds) { clearInterval(press); done(); }
+    }, every);
+})"""
 ALL_ANSWERED = "(() => { const d = document.querySelector('.mtl-lab').dataset; return d.answered === d.asked; })()"
 METHODS = ("PCGrad", "StaticWeights", "MGDA", "Uncertainty")  # taken up in turn during a drag
 CHOOSE = "(select, name) => { select.value = name; select.dispatchEvent(new Event('change')); }"
@@ -178,24 +203,10 @@ def _by_hand(page: Any, lab: Any, moves: int, drag: float, readout: list[float])
             time.sleep(0.05 + 0.017 * (move % 7))  # not in step with the frames
 
     def held() -> None:
-        for way in ("ArrowLeft", "ArrowRight") * 2:
-            for _ in range(25):
-                page.keyboard.down(way)  # down again without up: the keyboard's own repetition, some 30 a second
-                time.sleep(1 / 30)
-            page.keyboard.up(way)
+        slider.evaluate(HOLD, [drag / 4, 1000 / 30])
 
     def dragged(chosen: Sequence[str] = ()) -> None:
-        box = slider.bounding_box()
-        middle, until, methods = box["y"] + box["height"] / 2, time.monotonic() + drag, list(chosen)
-        page.mouse.move(box["x"] + box["width"] / 2, middle)
-        page.mouse.down()
-        while (left := until - time.monotonic()) > 0:
-            swing = math.sin(3 * left)
-            page.mouse.move(box["x"] + box["width"] * (0.5 + 0.45 * swing), middle)
-            time.sleep(1 / 60)
-            if methods and left < drag * len(methods) / (len(chosen) + 1):
-                lab.locator("select").first.evaluate(CHOOSE, methods.pop())
-        page.mouse.up()
+        slider.evaluate(DRAG, [drag, list(chosen)])
 
     answers = {}
     for name, act in (("key", keys), ("held", held), ("drag", dragged), ("methods", lambda: dragged(METHODS))):

@@ -180,8 +180,7 @@ class LossPanel(Shown):
                 f"this panel is closed: another one of the name {self.name!r} has taken its place; give each its own "
                 "name=..."
             )
-        if self.loop.shows[0] != by:
-            self.loop.shows = (by, self.loop.shows[1])
+        self.loop.shows = (by, self.loop.shows[1])
         self.loop.begin()
         go_on_or_end()  # it may have been paused meanwhile
 
