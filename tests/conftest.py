@@ -19,3 +19,22 @@ def real_data() -> Path:
 @pytest.fixture(autouse=True)
 def _fresh_random_stream() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def lab():
+    """A small live lab; nothing of it is left afterwards."""
+    from test_lab import SMALL, LossWeightingLab, trainers
+
+    made = LossWeightingLab("test", **SMALL)
+    yield made
+    made.close()
+    assert not trainers()
+
+
+@pytest.fixture
+def browser(lab):
+    """What stands in for the view of `lab`."""
+    from test_lab import Browser
+
+    return Browser(lab)

@@ -67,19 +67,6 @@ class Browser:
         return state
 
 
-@pytest.fixture
-def lab():
-    made = LossWeightingLab("test", **SMALL)
-    yield made
-    made.close()
-    assert not trainers()
-
-
-@pytest.fixture
-def browser(lab):
-    return Browser(lab)
-
-
 def losses(lab):
     return [record.losses for record in lab.records]
 

@@ -21,19 +21,6 @@ from mtlkit.lab.live.thread import FairLock
 from mtlkit.lab.steering.controls import Setting
 
 
-@pytest.fixture
-def lab():
-    made = LossWeightingLab("steered", **SMALL)
-    yield made
-    made.close()
-    assert not trainers()
-
-
-@pytest.fixture
-def browser(lab):
-    return Browser(lab)
-
-
 def scored(lab):
     """The scores of a lab's model as it is now."""
     branch = lab.session.branch
@@ -79,7 +66,7 @@ def test_a_task_may_be_called_like_anything_else():
 def test_a_bad_new_lab_leaves_the_old_one_alone(lab):
     for wrong in ({"case": "nothing"}, {"weights": {"nobody": 1}}, {"method": "Magic"}, {"scenes": 0}):
         with pytest.raises(ValueError, match=r"Magic|nobody|scenes|nothing"):
-            LossWeightingLab("steered", **{**SMALL, **wrong})
+            LossWeightingLab("test", **{**SMALL, **wrong})
     assert not lab.session.closed and lab.run(1).records
 
 

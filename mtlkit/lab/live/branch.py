@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import math
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from mtlkit.cases import Case
 from mtlkit.lab.live.gains import gains
 from mtlkit.lab.live.scoring import Scoring, copied
 from mtlkit.lab.steering.controls import Controls, Setting
+from mtlkit.lab.steering.pull import Pull
 from mtlkit.lab.steering.records import LabRecord, Run
 from mtlkit.lab.steering.weighting import SteeredWeighting
 from mtlkit.training import Progress, Record, train
@@ -77,8 +77,7 @@ class Branch:
         self.scored_at = 0
         self.measures_gains, self.score_at, self.asked = False, set[int](), dict[int, dict[str, float]]()
         self.script: dict[int, Mapping[str, Any]] = {}  # steps done → what is to be changed then
-        self._cosines: dict[str, dict[str, float]] = {}
-        self._norms: dict[str, float] = {}
+        self._pull = Pull()
         self._scorings: list[Scoring] = []
         self._random: Tensor | None = torch.Generator().manual_seed(seed).get_state()
         self._begin(METHODS[self.used.method]())
@@ -117,7 +116,6 @@ class Branch:
         optimizer = self.setup.case.optimizer(model)
         optimizer.load_state_dict(copy.deepcopy(self.setup.optimizer.state_dict()))
         other.setup = replace(self.setup, model=model, loader=loader, optimizer=optimizer)
-        other._cosines, other._norms = copy.deepcopy(self._cosines), dict(self._norms)
         other._scorings = [scoring.copy() for scoring in self._scorings]
         method = METHODS[self.used.method]()
         method.load_state_dict(copy.deepcopy(self.weighting.method.state_dict()))
@@ -156,10 +154,10 @@ class Branch:
             record.rate,
             dict(self.used.weights),
             record.losses,
-            self._mean_cosine(),
-            self._norms,
+            self._pull.cosine,
+            self._pull.norms,
             self.scores,
-            self._cosines,
+            self._pull.cosines,
             gains(self.setup.model, self.tasks, self._batch, before, random) if look else {},
         )
         self.run.add(done)
@@ -202,13 +200,7 @@ class Branch:
 
     def _measure(self, record: Record) -> None:
         if record.conflict is not None:
-            cosines, norms = record.conflict.cosines.tolist(), record.conflict.norms.tolist()
-            self._norms = self._norms | dict(zip(record.tasks, norms, strict=True))
-            found = {task: dict(others) for task, others in self._cosines.items()}
-            for k, task in enumerate(record.tasks):
-                for n, other in enumerate(record.tasks[k + 1 :], k + 1):
-                    found.setdefault(task, {})[other] = cosines[k][n]
-            self._cosines = found
+            self._pull = self._pull.after(record.tasks, record.conflict)
         if (record.step - 1) % SCORE_EVERY == 0 or record.step in self.score_at:
             self._scorings.append(Scoring(record.step, self.setup.model, self.tasks, self.data.validation))
         for scoring in list(self._scorings):
@@ -217,7 +209,3 @@ class Branch:
                 self.scores, self.scored_at = scores, scoring.step
                 if scoring.step in self.score_at:
                     self.asked[scoring.step] = scores
-
-    def _mean_cosine(self) -> float | None:
-        known = [cosine for others in self._cosines.values() for cosine in others.values()]
-        return math.fsum(known) / len(known) if known else None

@@ -13,6 +13,7 @@ from torch import Tensor
 from mtlkit.cases.seen import Seen
 from mtlkit.lab.steering.code import panel_code
 from mtlkit.lab.steering.controls import Controls, Setting
+from mtlkit.lab.steering.pull import Pull
 from mtlkit.lab.steering.records import MOST_RECORDS, LabRecord, Run
 from mtlkit.lab.steering.weighting import SteeredWeighting
 from mtlkit.training.records import Block
@@ -81,8 +82,7 @@ class OwnLoop(Controls):
         self._paused_for = 0.0
         self._pending: deque[tuple[Any, ...]] = deque()
         self._block, self._untold = Block(), deque[LabRecord](maxlen=MOST_RECORDS)
-        self._cosines: dict[str, dict[str, float]] = {}
-        self._norms: dict[str, float] = {}
+        self._pull = Pull()
         self._scores: dict[str, float] = {}
         self._dial_due = 0.0
         self._warned = ""
@@ -172,7 +172,7 @@ class OwnLoop(Controls):
         with self._recording:
             if self._block.full:
                 self._block = Block()
-            place, state = self._block.add(stacked), (self._norms, self._cosines, self._scores)
+            place, state = self._block.add(stacked), (self._pull, self._scores)
             self._pending.append((self.steps_done, seconds, self.used, tuple(losses), self._block, place, state))
         if len(self._pending) > MANY:
             self.flush()
@@ -201,13 +201,14 @@ class OwnLoop(Controls):
         """Turn what is pending into records. Waits for the device."""
         with self._recording:
             while self._pending:
-                step, seconds, used, tasks, block, place, (norms, cosines, scores) = self._pending.popleft()
+                step, seconds, used, tasks, block, place, (pull, scores) = self._pending.popleft()
                 losses = dict(zip(tasks, block.read(place), strict=True))
-                known = [cosine for others in cosines.values() for cosine in others.values()]
-                cosine = sum(known) / len(known) if known else None
                 weights = dict(used.weights)
                 self._untold.append(
-                    LabRecord(step, seconds, used.method, None, weights, losses, cosine, norms, scores, cosines)
+                    LabRecord(
+                        *(step, seconds, used.method, None, weights, losses),
+                        *(pull.cosine, pull.norms, scores, pull.cosines),
+                    )
                 )
                 self.run_now.add(self._untold[-1])
                 if not self._warned and (strange := [task for task, loss in losses.items() if loss - loss != 0]):
@@ -226,18 +227,10 @@ class OwnLoop(Controls):
                 found = conflict(task_gradients([losses], parameters, keep_graph=True).jacobian)
             except NotFiniteError:  # another step will do
                 return
-            except (
-                Exception
-            ) as error:  # e.g. of a model that recomputes its activations: any autograd function may refuse
+            except Exception as error:  # any autograd function may refuse, e.g. one that recomputes
                 self.dial_every, self._warned = 0, f"The gradients cannot be measured here: {error}"
                 return
-            norms, cosines = found.norms.tolist(), found.cosines.tolist()
-            self._norms = self._norms | dict(zip(tasks, norms, strict=True))
-            pairs = {task: dict(others) for task, others in self._cosines.items()}
-            for k, task in enumerate(tasks):
-                for n, other in enumerate(tasks[k + 1 :], k + 1):
-                    pairs.setdefault(task, {})[other] = cosines[k][n]
-            self._cosines = pairs
+            self._pull = self._pull.after(tasks, found)
         self._dial_due = time.perf_counter() + (time.perf_counter() - now) / SHARE
 
     def score(self, scores: Mapping[str, float]) -> None:

@@ -23,7 +23,6 @@ function makeWhy(root, shown, { act, redraw }) {
   });
   function choose(k, name) {
     shown.plane[k] = name;
-    if (name === "steps") shown.plane = shown.plane.slice(1);
     redraw();
   }
   function guess(values) {
