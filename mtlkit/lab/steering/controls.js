@@ -1,7 +1,7 @@
 // Sliders, the knobs of the data, and messages to the kernel: one that sets something is under way at a time.
 const LEAST = -2, MOST = 1; // powers of ten on a weight's slider; one notch below the least is 0
 const NOTCH = 0.05;
-const UNHEARD = 3000, GAP = 20; // ms after which a message counts as lost; at least, between two of them
+const UNHEARD = 3000; // ms after which a message counts as lost
 
 const toWeight = (value) => (value < LEAST - NOTCH / 2 ? 0 : 10 ** value);
 const toSlider = (weight) => (weight > 0 ? Math.max(Math.log10(weight), LEAST) : LEAST - NOTCH);
@@ -68,13 +68,14 @@ function makeKnob(parent, knob, tasks, set) { // returns what shows the value th
   return (value) => { if (document.activeElement !== field || type === "checkbox") field[property] = value ?? ""; };
 }
 
-function makeSender(send) { // what is set while a message is under way waits in one message: the newest value wins
+function makeSender(send, gap) { // what is set while a message is under way waits in one message: the newest value wins
   const view = Math.random().toString(36).slice(2), asked = new Map(); // stamp of a change → when it was made
   let stamp = 0, waiting = null, underWay = 0, sentAt = -UNHEARD;
   function flush(at = "") { // "once": what follows must find it set
     const now = performance.now();
     if (!waiting || (at !== "once" && underWay && now - sentAt < UNHEARD)) return;
-    if (at !== "once" && now - sentAt < GAP) { setTimeout(flush, GAP - (now - sentAt)); return; }
+    const early = gap() - (now - sentAt); // no step takes up two of them
+    if (at !== "once" && early > 0) { setTimeout(flush, early); return; }
     underWay = stamp;
     sentAt = now;
     send({ t: "set", changes: waiting, stamp: [view, stamp] });

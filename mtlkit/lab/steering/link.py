@@ -13,7 +13,7 @@ from mtlkit.lab.steering import packing
 from mtlkit.lab.steering.records import LabRecord, plain
 from mtlkit.lab.steering.steered import Steered
 
-FRAME, LOOK, URGENT = 0.09, 0.42, 0.03  # seconds between two frames; at least, between looks at the samples, answers
+FRAME, LOOK, URGENT = 0.09, 0.42, 0.02  # seconds between two frames; at least, between looks at the samples, answers
 AWAY, WINDOW = 10.0, 20  # seconds without a heartbeat, frames sent but not seen, after which nothing more is done
 LOOKS = {"score_threshold": 0.3, "iou_threshold": 0.4, "most": 8}  # which boxes are shown
 SHARE = 0.05  # of the time, at most, for looks at the samples

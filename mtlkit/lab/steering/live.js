@@ -30,7 +30,7 @@ function render({ model, el }) {
     }
   }
   const gone = () => (shown.fixed && !wasHeard && shown.fixed.waits) || "No answer from the kernel: it is busy, or it was stopped. Run the cell again if this stays.";
-  const sender = makeSender(send);
+  const sender = makeSender(send, () => Math.min(Math.max(1000 / (shown.now.speed || 60), 16), 50)); // ms: about a step
   function act(what, more = {}) {
     sender.flush("once");
     send({ t: "do", what, ...more });
