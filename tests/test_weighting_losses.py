@@ -7,11 +7,14 @@ import torch
 
 from mtlkit.model import SharedEncoderModel
 from mtlkit.weighting import (
+    DBMTL,
     DWA,
     FAMO,
     IMTLL,
     METHODS,
+    UWSO,
     EqualWeights,
+    ExcessMTL,
     GeometricMean,
     GradientWeighting,
     GradNorm,
@@ -196,6 +199,8 @@ def test_an_absent_task_takes_no_part_and_keeps_its_state(name):
     method.backward({"b": losses()["b"]}, model)
     assert all(p.grad is None for p in model.task_parameters("a"))
     alone = torch.cat([g.flatten() for g in torch.autograd.grad(losses()["b"], list(model.shared_parameters()))])
+    if name == "DBMTL":
+        alone = method.kept["b"]  # its mean over the steps
     got = torch.cat([p.grad.flatten() for p in model.shared_parameters()])
     assert torch.allclose(got / got.norm(), alone / alone.norm(), atol=1e-4)
     step(method, model, losses)  # and it comes back
@@ -221,3 +226,104 @@ def test_a_loss_without_logarithm_is_refused(method):
 def test_loss_methods_say_that_they_do_not_combine_gradients(method):
     with pytest.raises(NotImplementedError, match=method.__name__):
         method().combine(torch.eye(2))
+
+
+def test_uwso_weighs_by_inverse_losses():
+    losses = torch.tensor([0.5, 1.0, 4.0], requires_grad=True)
+    UWSO(temperature=2.0).total(losses).backward()
+    expected = torch.softmax(torch.tensor([1.0, 0.5, 0.125]), 0)  # 1 / (2 l)
+    assert torch.allclose(losses.grad, expected)
+    with pytest.raises(WeightingError, match="'b' is 0"):
+        UWSO().total(torch.tensor([1.0, 0.0]), ["a", "b"])
+
+
+def test_dbmtl_makes_all_gradients_of_the_logarithms_as_long_as_the_longest():
+    model, losses = toy()
+    method, values = DBMTL(beta=0.0), losses()
+    shared = list(model.shared_parameters())
+    rows = [
+        torch.cat([g.flatten() for g in torch.autograd.grad(loss.log(), shared, retain_graph=True)])
+        for loss in values.values()
+    ]
+    longest = max(row.norm() for row in rows)
+    heads = {task: list(model.task_parameters(task)) for task in values}
+    logs = {task: torch.autograd.grad(values[task].log(), heads[task], retain_graph=True) for task in values}
+    model.zero_grad()
+    method.backward(values, model)
+    got = torch.cat([p.grad.flatten() for p in shared])
+    assert torch.allclose(got, sum(row * longest / row.norm() for row in rows), rtol=1e-4, atol=1e-6)
+    for task, expected in logs.items():  # the heads learn from the logarithms, too
+        assert all(torch.allclose(p.grad, g, rtol=1e-4, atol=1e-7) for p, g in zip(heads[task], expected, strict=True))
+
+
+def test_dbmtl_keeps_a_running_mean():
+    method = DBMTL(beta=0.9, decay=0.5)
+    x = [torch.tensor([[1.0, 0.0], [0.0, 4.0]]), torch.tensor([[0.0, 1.0], [2.0, 0.0]])]
+    first = method.combine(x[0])  # from 0: (1 - 0.9) g
+    assert torch.allclose(first, torch.tensor([0.4, 0.4]))
+    beta = 0.9 / 2**0.5
+    a = beta * torch.tensor([0.1, 0.0]) + (1 - beta) * x[1][0]
+    b = beta * torch.tensor([0.0, 0.4]) + (1 - beta) * x[1][1]
+    longest = max(a.norm(), b.norm())
+    assert torch.allclose(method.combine(x[1]), a * longest / a.norm() + b * longest / b.norm())
+
+
+def test_excess_mtl_weighs_by_the_estimated_excess_risk():
+    method = ExcessMTL(eta=0.5)
+    x = [torch.tensor([[3.0, 0.0], [0.0, 2.0]]), torch.tensor([[4.0, 0.0], [0.0, 0.5]])]
+    assert torch.allclose(method.combine(x[0]), x[0].sum(0))  # e(0) = 3 and 2; all weights are 1
+    excess = torch.tensor([16 / 5 / 3, 0.25 / (4 + 0.25) ** 0.5 / 2])  # g² / root of the sum of squares, over e(0)
+    w = 2 * torch.softmax(0.5 * excess, 0)
+    assert torch.allclose(method.combine(x[1]), w @ x[1])
+    assert method.weights == pytest.approx(dict(zip("01", w.tolist(), strict=True)))
+
+
+def test_gradnorm_offers_the_papers_step():
+    losses, norms = torch.tensor([1.0, 1.0]), torch.tensor([10.0, 30.0])
+    free, paper = GradNorm(lr=0.01), GradNorm(lr=0.01, scale_free=False)
+    for method in (free, paper):
+        method.balance(["a", "b"], losses, norms)
+    # |10 - 20| + |30 - 20|: slopes -10 and +30; in units of the mean norm -0.5 and +1.5
+    for method, (a, b) in ((free, (1.005, 0.985)), (paper, (1.1, 0.7))):
+        assert float(method.w["a"]) == pytest.approx(2 * a / (a + b))
+
+
+def test_dbmtl_stays_finite_when_a_gradient_fades_away():
+    for kind in (torch.float32, torch.bfloat16):
+        method = DBMTL()
+        for t in range(200):
+            idle = torch.tensor([[1.0], [float(t == 0)]], dtype=kind)
+            d = method.combine(torch.tensor([[1.0, 2.0], [3.0, -1.0]], dtype=kind) * idle)
+            assert d.isfinite().all() and d.norm() < 20
+
+
+@pytest.mark.parametrize("kind", [DBMTL, ExcessMTL])
+def test_what_is_kept_of_gradients_begins_anew_when_other_parameters_are_shared(kind):
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.trunk, self.a, self.b = torch.nn.Linear(3, 4), torch.nn.Linear(4, 1), torch.nn.Linear(4, 1)
+
+        def losses(self, tasks):
+            h = self.trunk(torch.ones(2, 3)).tanh()
+            return {task: (getattr(self, task)(h) - 1).square().mean() for task in tasks}
+
+    model, method = Model(), kind()
+    for tasks in ("ab", "a", "ab", "b"):
+        model.zero_grad()
+        method.backward(model.losses(tasks), model)
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    model.trunk.weight.requires_grad_(False)
+    method.backward(model.losses("ab"), model)
+
+
+def test_excess_mtl_treats_a_late_and_an_idle_task_fairly():
+    generator = torch.Generator().manual_seed(0)
+    method = ExcessMTL()
+    for t in range(500):
+        x = torch.randn(2, 50, generator=generator)
+        method.combine(x * torch.tensor([[float(t > 0)], [1.0]]), ["a", "b"])  # a's first gradient is 0
+    assert 0.3 < method.weights["a"] < 1.7
+    method.combine(torch.randn(3, 50, generator=generator), ["a", "b", "late"])
+    assert method.weights["late"] == pytest.approx(1, abs=0.2)
+    assert sum(method.weights.values()) == pytest.approx(3)

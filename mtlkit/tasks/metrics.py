@@ -171,7 +171,7 @@ def delta_m(
 ) -> float:
     """Return Δm, the mean relative gain over the single-task baselines in percent: *positive is better than alone*.
 
-    Δm = 100/K Σ (-1)^{lower_is_better} (M_i - B_i) / B_i. Papers use both signs: say which. (From Maninis,
+    Δm = 100/K Σ (-1)^{lower_is_better} (M_i - B_i) / |B_i|. Papers use both signs: say which. (From Maninis,
     Radosavovic, Kokkinos, "Attentive single-tasking of multiple tasks", CVPR 2019.)
 
     Args:
@@ -180,14 +180,18 @@ def delta_m(
         lower_is_better: names of the scores that are errors.
 
     Raises:
-        ValueError: if the names differ or a baseline is 0.
+        ValueError: if the names differ, there are none, a baseline is 0, or `lower_is_better` has another name.
     """
+    lower_is_better = [lower_is_better] if isinstance(lower_is_better, str) else lower_is_better
+    if not scores or (unknown := [name for name in lower_is_better if name not in scores]):
+        named = "there is no score" if not scores else f"there is no score {unknown[0]!r} that could be lower"
+        raise ValueError(f"{named}: expected names among {', '.join(baselines)}")
     if scores.keys() != baselines.keys():
         raise ValueError(f"scores of {', '.join(scores)} cannot be held against baselines of {', '.join(baselines)}")
     if zero := [name for name, baseline in baselines.items() if baseline == 0]:
         raise ValueError(f"the baseline of {zero[0]!r} is 0: a gain relative to it does not exist")
     gains = [
-        (-1 if name in lower_is_better else 1) * (score - baselines[name]) / baselines[name]
+        (-1 if name in lower_is_better else 1) * (score - baselines[name]) / abs(baselines[name])
         for name, score in scores.items()
     ]
     return 100 * sum(gains) / len(gains)

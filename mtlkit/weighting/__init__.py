@@ -2,11 +2,24 @@
 
 from mtlkit.weighting.base import Parts, Update, Weighting
 from mtlkit.weighting.checks import NotFiniteError, WeightingError, WeightingWarning
-from mtlkit.weighting.directions import IMTLG, MGDA, MGDAUB, AlignedMTL, CAGrad, ConFIG, FairGrad, NashMTL, UPGrad
+from mtlkit.weighting.directions import (
+    IMTLG,
+    MGDA,
+    MGDAUB,
+    AlignedMTL,
+    CAGrad,
+    ConFIG,
+    FairGrad,
+    NashMTL,
+    SDMGrad,
+    UPGrad,
+)
 from mtlkit.weighting.gradients import Conflict, GradientWeighting, conflict, jacobian
+from mtlkit.weighting.histories import DBMTL, ExcessMTL
 from mtlkit.weighting.learned import FAMO, IMTLL, GradNorm, Uncertainty
 from mtlkit.weighting.losses import (
     DWA,
+    UWSO,
     EqualWeights,
     GeometricMean,
     RandomWeights,
@@ -19,9 +32,10 @@ from mtlkit.weighting.projections import GradDrop, GradVac, PCGrad
 METHODS: dict[str, type[Weighting]] = {
     method.__name__: method
     for method in (
-        *(EqualWeights, StaticWeights, Uncertainty, IMTLL, GeometricMean, DWA, RandomWeights),
-        *(Tchebycheff, SmoothTchebycheff, FAMO, GradNorm),
-        *(GradDrop, PCGrad, GradVac, MGDA, MGDAUB, CAGrad, NashMTL, FairGrad, IMTLG, ConFIG, AlignedMTL, UPGrad),
+        *(EqualWeights, StaticWeights, Uncertainty, UWSO, IMTLL, GeometricMean, DWA, RandomWeights),
+        *(Tchebycheff, SmoothTchebycheff, FAMO, GradNorm, ExcessMTL),
+        *(GradDrop, PCGrad, GradVac, MGDA, MGDAUB, CAGrad, SDMGrad, NashMTL, FairGrad, IMTLG, ConFIG, AlignedMTL),
+        *(UPGrad, DBMTL),
     )
 }
 

@@ -1,6 +1,6 @@
 """Balancing gradients by solving for a direction. Each class is one method, in the symbols of its paper.
 
-J has the gradients g_i as rows, G = J Jᵀ, u_i = g_i / ‖g_i‖, C_ij = u_i·u_j. All methods give weights w, and d = Jᵀ w.
+J has the gradients g_i as rows, u_i = g_i / ‖g_i‖, U has the u_i as rows. All methods give weights w, and d = Jᵀ w.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,18 @@ from torch import Tensor
 from mtlkit.machine import ALONE, Group
 from mtlkit.weighting.base import Losses, Update, Weighting, as_parts
 from mtlkit.weighting.checks import WeightingError, constants, names
-from mtlkit.weighting.gradients import Array, GradientWeighting
+from mtlkit.weighting.gradients import GradientWeighting
 from mtlkit.weighting.graph import Shared
-from mtlkit.weighting.solvers import RANK, STATIONARY, nonnegative, power_balance, root, shortest
+from mtlkit.weighting.solvers import (
+    NEARLY_STATIONARY,
+    ROUNDING,
+    STATIONARY,
+    Array,
+    equal_gains,
+    nonnegative,
+    power_balance,
+    shortest,
+)
 
 
 class MGDA(GradientWeighting):
@@ -26,9 +35,9 @@ class MGDA(GradientWeighting):
     converged task can stop all others.
     """
 
-    def weigh(self, G: Array, tasks: Sequence[str]) -> Array:
+    def weigh(self, J: Array, tasks: Sequence[str]) -> Array:
         """Return w."""
-        return shortest(G)
+        return shortest(J)
 
 
 class MGDAUB(MGDA):
@@ -52,67 +61,86 @@ class CAGrad(GradientWeighting):
         super().__init__(at)
         self.c = c
 
-    def weigh(self, G: Array, tasks: Sequence[str]) -> Array:
-        """Return the weights of all g_i in d."""
+    def weigh(self, J: Array, tasks: Sequence[str]) -> Array:
+        """Return the weights of all g_i in d; that of a zero gradient says nothing and is 1 / K."""
         from scipy.optimize import brentq  # slow to import
 
-        K = len(G)
-        mean = np.full(K, 1 / K)
-        size = mean @ G @ mean
-        if size <= RANK * G.diagonal().max() or self.c == 0:
+        mean = np.full(len(J), 1 / len(J))
+        norms = np.linalg.norm(J, axis=1)
+        size = np.linalg.norm(mean @ J)
+        if size <= 1e-12 * norms.max() or self.c == 0:
             return mean  # g_0 = 0: the ball is a point
-        G = G / size  # now ‖g_0‖ = 1
-        dot = G @ mean
+        J = J / size  # now ‖g_0‖ = 1
 
         def away(log_mu: float) -> tuple[Array, float]:
             mu = np.exp(log_mu)
-            w = shortest(G + mu * (dot[:, None] + dot) + mu**2)
-            return w, float(np.sqrt(np.maximum(w @ G @ w, 0.0))) / mu
+            w = shortest(J + mu * (mean @ J))
+            return w, float(np.linalg.norm(w @ J)) / mu
 
-        least = shortest(G)  # ‖g_w‖ is between the shortest of all and the longest g_i, which brackets μ
-        low, high = np.log(np.sqrt(np.array([max(least @ G @ least, 1e-12), 2 * G.diagonal().max()])) / self.c)
+        least = np.linalg.norm(shortest(J) @ J)  # ‖g_w‖ is between the shortest of all and the longest g_i
+        low, high = np.log(
+            np.array([max(least, 1e-6 * norms[norms > 0].min() / size), 2 * norms.max() / size]) / self.c
+        )
         if away(low)[1] <= self.c:  # the best direction of all lies inside the ball
-            return mean + away(low)[0] * np.exp(-low)
-        w, _ = away(brentq(lambda log_mu: np.log(max(away(log_mu)[1], 1e-300) / self.c), low, high, xtol=1e-13))
-        return mean + self.c * w / np.sqrt(w @ G @ w)
+            more = away(low)[0] * np.exp(-low)
+        else:
+            w, _ = away(brentq(lambda log_mu: np.log(max(away(log_mu)[1], 1e-300) / self.c), low, high, xtol=1e-13))
+            more = self.c * w / np.linalg.norm(w @ J)
+        return mean + np.where(norms > 0, more, 0.0)
+
+
+class SDMGrad(GradientWeighting):
+    """d = (g_w + λ g_0) / (1 + λ), w on the simplex the minimum of ‖g_w + λ g_0‖², g_w = Σ w_i g_i, g_0 the mean.
+
+    Xiao, Ban, Ji, "Direction-oriented multi-objective learning", NeurIPS 2023. λ = 0 is MGDA, λ → ∞ the mean gradient.
+    The paper moves w by a few stochastic steps, with the gradients of two independent batches, whose product is an
+    unbiased estimate; here w is the minimum for the batch at hand.
+    """
+
+    def __init__(self, lam: float = 0.3, at: str = "parameters") -> None:
+        super().__init__(at)
+        self.lam = lam
+
+    def weigh(self, J: Array, tasks: Sequence[str]) -> Array:
+        """Return the weights of all g_i in d."""
+        return (shortest(J + self.lam * J.mean(0)) + self.lam / len(J)) / (1 + self.lam)
 
 
 class AlignedMTL(GradientWeighting):
-    """w = σ_min V Σ⁻¹ Vᵀ 1/K, G = V Σ² Vᵀ (Senushkin et al., CVPR 2023, algorithm 1): the mean of aligned gradients.
+    """w = σ_min V Σ⁻¹ Vᵀ 1/K, J = V Σ Wᵀ (Senushkin et al., CVPR 2023, algorithm 1): the mean of aligned gradients.
 
     The aligned gradients are orthogonal and all as long as the weakest principal component: condition number 1.
-    Directions in which J has no rank are left out.
+    Components below a millionth of the strongest are left out.
     """
 
-    def weigh(self, G: Array, tasks: Sequence[str]) -> Array:
+    def weigh(self, J: Array, tasks: Sequence[str]) -> Array:
         """Return w."""
-        return self.align(G).mean(1)
+        return self.align(J).mean(1)
 
-    def align(self, G: Array) -> Array:
+    def align(self, J: Array) -> Array:
         """Return B = σ_min V Σ⁻¹ Vᵀ `[K, K]`; the aligned gradients are the rows of B J."""
-        values, V = np.linalg.eigh(G)
-        kept = values > RANK * values.max()
+        V, sizes, _ = np.linalg.svd(J, full_matrices=False)
+        kept = sizes > 1e-6 * sizes[0]
         if not kept.any():
-            return np.zeros_like(G)
-        V, values = V[:, kept], values[kept]
-        return np.sqrt(values.min()) * V / np.sqrt(values) @ V.T
+            return np.zeros((len(J), len(J)))
+        V, sizes = V[:, kept], sizes[kept]
+        return sizes.min() * V / sizes @ V.T
 
 
 class _UnitWeighting(GradientWeighting):
     """Methods that see unit gradients: d = Σ β_i u_i. A task with a zero gradient has none and is left out."""
 
-    def weigh(self, G: Array, tasks: Sequence[str]) -> Array:
+    def weigh(self, J: Array, tasks: Sequence[str]) -> Array:
         """Return w, w_i = β_i / ‖g_i‖."""
-        norms = np.sqrt(G.diagonal())
-        here, w = norms > 0, np.zeros(len(G))
+        norms = np.linalg.norm(J, axis=1)
+        here, w = norms > 0, np.zeros(len(J))
         if here.any():
             norms = norms[here]
-            C = G[here][:, here] / np.outer(norms, norms)
-            w[here] = self.weigh_units(C, norms) / norms
+            w[here] = self.weigh_units(J[here] / norms[:, None], norms) / norms
         return w
 
-    def weigh_units(self, C: Array, norms: Array) -> Array:
-        """Return β for the unit gradients' Gramian C and the gradients' norms."""
+    def weigh_units(self, U: Array, norms: Array) -> Array:
+        """Return β for the unit gradients `U [K, R]` and the gradients' norms `[K]`."""
         raise NotImplementedError
 
 
@@ -122,38 +150,49 @@ class UPGrad(_UnitWeighting):
     The projection of g_i is Jᵀ v with v = argmin {vᵀ G v: v ≥ e_i}; arXiv:2406.16232.
     """
 
-    def weigh_units(self, C: Array, norms: Array) -> Array:
+    def weigh(self, J: Array, tasks: Sequence[str]) -> Array:
+        """Return w; the projection of a zero gradient is 0 and counts in the mean."""
+        return super().weigh(J, tasks) * np.count_nonzero(np.linalg.norm(J, axis=1)) / len(J)
+
+    def weigh_units(self, U: Array, norms: Array) -> Array:
         """Return β."""
-        A = root(C)
-        projections = [e + nonnegative(A, -A @ e) for e in np.eye(len(C))]
-        return norms @ np.array(projections) / len(C)
+        projections = [e + nonnegative(U.T, -U[k]) for k, e in enumerate(np.eye(len(U)))]
+        return norms @ np.array(projections) / len(U)
 
 
 class FairGrad(_UnitWeighting):
     """G w = w^{-1/α}: α-fair shares of the gain g_i·d (Ban, Ji, ICML 2024).
 
     α = 1 is Nash's bargain, α → ∞ makes all gains equal. With α other than 1 the length of d changes with the scale of
-    the losses, its direction does not. Where the gradients cancel (Pareto stationary) there is no such w, and d = 0.
+    the losses, its direction does not. Where the gradients cancel (Pareto stationary) there is no such w, or none that
+    16 digits can hold: then d is the shortest vector of their hull, which is nearly or exactly 0.
     """
 
     def __init__(self, alpha: float = 2.0, at: str = "parameters") -> None:
         super().__init__(at)
         self.alpha = alpha
 
-    def weigh_units(self, C: Array, norms: Array) -> Array:
+    def weigh_units(self, U: Array, norms: Array) -> Array:
         """Return β."""
-        stuck = shortest(C)
-        if stuck @ C @ stuck < STATIONARY**2:
-            return stuck
+        stuck = shortest(U)
+        left = np.linalg.norm(stuck @ U)
+        if left < STATIONARY:
+            return stuck if left > ROUNDING else np.zeros(len(U))
         p = 1 / self.alpha
         size = np.exp(np.log(norms).mean())
-        return size ** ((p - 1) / (p + 1)) * power_balance(C, (norms / size) ** (p - 1), p)
+        try:
+            return size ** ((p - 1) / (p + 1)) * power_balance(U, norms / size, p)
+        except WeightingError:
+            if left < NEARLY_STATIONARY:  # the weights are so large that their digits do not reach
+                return stuck
+            raise
 
 
 class NashMTL(FairGrad):
     """G α = 1/α, d = Jᵀ α (Navon et al., ICML 2022, claim 3.1): the Nash bargain, g_i·d = 1/α_i > 0 for all i.
 
-    Blind to the scale of each loss; ‖d‖ is always √K, so give it an optimiser that adapts its step, or clip.
+    Blind to the scale of each loss. ‖d‖ is √K however short the gradients are (K those that are not 0), unless they
+    cancel, so give it an optimiser that adapts its step, or clip.
 
     Args:
         every: solve in every n-th step only; in between, the last α weighs the losses, at the price of one backward
@@ -168,10 +207,10 @@ class NashMTL(FairGrad):
         self.every, self.step = every, 0
         self.alphas: dict[str, float] = {}
 
-    def weigh(self, G: Array, tasks: Sequence[str]) -> Array:
-        """Return α and keep it for the steps that follow."""
-        w = super().weigh(G, tasks)
-        self.alphas |= zip(names(tasks, len(G)), w.tolist(), strict=True)
+    def weigh(self, J: Array, tasks: Sequence[str]) -> Array:
+        """Return α and keep it for the steps that follow, unless the gradients cancel."""
+        w = super().weigh(J, tasks)
+        self.alphas |= {task: alpha for task, alpha in zip(names(tasks, len(J)), w.tolist(), strict=True) if alpha > 0}
         return w
 
     def backward(self, losses: Losses, model: Any, group: Group = ALONE, shared: Shared = None) -> Update:
@@ -198,18 +237,19 @@ class IMTLG(_UnitWeighting):
     """u_i·d equal for all i, Σ w_i = 1 (Liu et al., "Towards impartial multi-task learning", ICLR 2021).
 
     w may be negative. Where norms differ widely, Σ w = 1 can even turn d against all tasks alike; here it is then
-    reversed (Σ w = -1). Where no direction has equal projections other than 0, d = 0.
+    reversed (Σ w = -1). d = 0 where no direction has equal projections other than 0, or rounding hides it.
+
+    Raises:
+        WeightingError: where the weights that equalise the projections sum to 0.
     """
 
-    def weigh_units(self, C: Array, norms: Array) -> Array:
+    def weigh_units(self, U: Array, norms: Array) -> Array:
         """Return β."""
-        ones = np.ones(len(C))
-        beta = np.linalg.pinv(C, RANK, hermitian=True) @ ones
-        unequal = ones - C @ beta
-        if np.abs(unequal).max() > 1e-6:
-            beta = unequal  # u_i·d = 0 for all i
+        beta, equal = equal_gains(U)
+        if not equal:
+            return np.zeros(len(U))
         total = (beta / norms).sum()
-        if abs(total) <= RANK * np.abs(beta / norms).sum():
+        if abs(total) <= 1e-12 * np.abs(beta / norms).sum():
             raise WeightingError("IMTL-G has no solution here: the weights that equalise the projections sum to 0")
         return beta / abs(total)
 
@@ -217,11 +257,13 @@ class IMTLG(_UnitWeighting):
 class ConFIG(_UnitWeighting):
     """d = (Σ g_i·u) u, u along U⁺ 1, U the *unit* gradients as rows (Liu, Chu, Thuerey, ICLR 2025, arXiv:2408.11104).
 
-    All u_i·d are equal and positive where the u_i are linearly independent; otherwise as nearly equal as can be.
+    All u_i·d are equal and positive where the u_i are linearly independent; otherwise as nearly equal as can be. Where
+    gradients cancel, d = 0.
     """
 
-    def weigh_units(self, C: Array, norms: Array) -> Array:
+    def weigh_units(self, U: Array, norms: Array) -> Array:
         """Return β."""
-        beta = np.linalg.pinv(C, RANK, hermitian=True) @ np.ones(len(C))
-        length = beta @ C @ beta
-        return beta * (norms @ C @ beta) / length if length > RANK else np.zeros(len(C))
+        beta, _ = equal_gains(U)
+        d = beta @ U
+        length = d @ d
+        return beta * (norms @ U @ d) / length if length > ROUNDING**2 else np.zeros(len(U))

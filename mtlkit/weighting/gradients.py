@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlkit.machine import ALONE, Group
@@ -13,21 +12,22 @@ from mtlkit.weighting.base import Losses, Update, Weighting, adding_up, as_parts
 from mtlkit.weighting.checks import NotFiniteError, WeightingError, check_finite, constants, names
 from mtlkit.weighting.graph import Shared, feature_tensors, reached, shared_parameters
 from mtlkit.weighting.rows import add_gradients, split_rows, task_gradients
+from mtlkit.weighting.solvers import Array
 
-Array = NDArray[np.float64]
 BLOCK = 16384  # columns of a Jacobian that are turned into float64 at a time
+ILL = 1e-6  # the smallest eigenvalue of the cosines, of the largest, below which J Jᵀ has lost too many digits
 
 
 class GradientWeighting(Weighting):
     """Methods that look at the tasks' gradients g_i of the shared parameters, the rows of J.
 
-    Most need inner products only: they say in `weigh` how G = J Jᵀ becomes weights w, and the update is d = Jᵀ w.
+    Most need lengths and angles only: they say in `weigh` how these become weights w, and the update is d = Jᵀ w.
     The heads get the plain gradients of their own losses.
 
     Args:
         at: "parameters" takes each g_i back through the shared encoder, one after the other: K backward passes.
             "features" takes them at the shared features only, then one pass through the encoder: nearly as cheap as
-            a sum of losses, with an upper bound of the true inner products (Sener, Koltun, NeurIPS 2018).
+            a sum of losses; the length of their combination bounds that of the true one (Sener, Koltun, NeurIPS 2018).
     """
 
     def __init__(self, at: str = "parameters") -> None:
@@ -37,8 +37,8 @@ class GradientWeighting(Weighting):
         self.at = at
         self._others: dict[tuple[str, ...], list[Tensor]] = {}  # tasks → what their losses train outside of the model
 
-    def weigh(self, G: Array, tasks: Sequence[str]) -> Array:
-        """Return the weights w `[K]` for the Gramian G = J Jᵀ `[K, K]`."""
+    def weigh(self, J: Array, tasks: Sequence[str]) -> Array:
+        """Return the weights w `[K]` for the gradients `J [K, R]`, in any coordinates that keep lengths and angles."""
         raise NotImplementedError
 
     def combine(self, jacobian: Tensor, tasks: Sequence[str] = (), group: Group = ALONE) -> Tensor:
@@ -53,9 +53,7 @@ class GradientWeighting(Weighting):
             WeightingError: if a gradient is NaN or infinite, or the method's equations cannot be solved.
         """
         tasks = names(tasks, len(jacobian))
-        G = fetch_gramian(group.sum(gramian(jacobian)))
-        check_finite("squared norm of the gradient", tasks, G.diagonal().tolist())
-        w = constants(self.weigh(G, tasks).tolist(), gramian(jacobian[:, :0]))
+        w = constants(self.weigh(coordinates(jacobian, tasks, group), tasks).tolist(), gramian(jacobian[:, :0]))
         self.factors |= zip(tasks, w.unbind(), strict=True)
         return torch.cat([(w @ block.double()).to(jacobian.dtype) for block in jacobian.split(BLOCK, 1)])
 
@@ -155,6 +153,42 @@ def fetch_gramian(G: Tensor) -> Array:
     return np.eye(len(G)) if G.is_meta else G.cpu().numpy()
 
 
+def coordinates(jacobian: Tensor, tasks: Sequence[str], group: Group = ALONE) -> Array:
+    """Return the rows of `jacobian [K, P]` in K coordinates or fewer, with their lengths and angles: `[K, R]`.
+
+    They are read off G = J Jᵀ where that is well conditioned; else, from the triangular factor of J.
+
+    Raises:
+        NotFiniteError: if a gradient is NaN or infinite.
+    """
+    G = fetch_gramian(group.sum(gramian(jacobian)))
+    check_finite("squared norm of the gradient", tasks, G.diagonal().tolist())
+    norms = np.sqrt(G.diagonal())
+    here = norms > 0
+    if not here.any():
+        return np.zeros((len(G), 1))
+    values, V = np.linalg.eigh(G[here][:, here] / np.outer(norms[here], norms[here]))
+    J = np.zeros((len(G), len(values)))
+    if values[0] > ILL * values[-1]:
+        J[here] = V * np.sqrt(values)
+    else:
+        J[here] = triangle(jacobian[torch.from_numpy(here).to(jacobian.device)], norms[here], group)
+    return norms[:, None] * J
+
+
+def triangle(jacobian: Tensor, norms: Array, group: Group = ALONE) -> Array:
+    """Return the transposed triangular factor of the unit gradients `[K, K]`: Rᵀ, (J / ‖g‖)ᵀ = Q R."""
+    size = torch.as_tensor(norms, device=jacobian.device)[:, None]
+    R = torch.zeros(len(jacobian), len(jacobian), dtype=torch.double, device=jacobian.device)
+    for block in jacobian.split(BLOCK, 1):
+        R = torch.linalg.qr(torch.cat([R, (block.double() / size).T]), mode="r").R
+    if group.size > 1:
+        everyone = R.new_zeros(group.size, *R.shape)
+        everyone[group.rank] = R
+        R = torch.linalg.qr(group.sum(everyone).flatten(0, 1), mode="r").R
+    return R.T.cpu().numpy()
+
+
 def gramian(jacobian: Tensor) -> Tensor:
     """Return G = J Jᵀ `[K, K]` in float64, whatever the precision of `jacobian [K, P]`."""
     G = torch.zeros(len(jacobian), len(jacobian), dtype=torch.double, device=jacobian.device)
@@ -170,7 +204,7 @@ class Conflict(NamedTuple):
     Attributes:
         cosines: `[K, K]`; below 0, a step for one task hurts the other.
         norms: ‖g_i‖ `[K]`.
-        dominance: ‖g_i‖ / ‖g_j‖ `[K, K]`; far above 1, a plain sum follows task i.
+        dominance: ‖g_i‖ / ‖g_j‖ `[K, K]`; far above 1, a plain sum follows task i. Of two zero gradients it is 1.
     """
 
     cosines: Tensor
@@ -189,5 +223,5 @@ def conflict(jacobian: Tensor) -> Conflict:
     G = gramian(jacobian)
     norms = G.diagonal().sqrt()
     product = norms[:, None] * norms
-    cosines = torch.where(product > 0, G / product.clamp(min=torch.finfo(torch.double).tiny), 0.0).clamp(-1, 1)
-    return Conflict(cosines, norms, norms[:, None] / norms)
+    cosines = torch.where(product == 0, 0.0, G / product).clamp(-1, 1)
+    return Conflict(cosines, norms, torch.where(norms[:, None] == norms, 1.0, norms[:, None] / norms))

@@ -178,13 +178,15 @@ class GradNorm(Weighting):
     Args:
         alpha: how strongly slow tasks are pulled forward; 0 makes all norms equal.
         lr: of the gradient descent on w.
+        scale_free: divide each step of w by the mean of ‖g_i‖, so that it does not depend on how large the losses are.
+            The paper does not: False is its step. No w falls below 0.001, here; the paper sets no bound.
     """
 
     linear = True
 
-    def __init__(self, alpha: float = 1.5, lr: float = 0.025) -> None:
+    def __init__(self, alpha: float = 1.5, lr: float = 0.025, scale_free: bool = True) -> None:
         super().__init__()
-        self.alpha, self.lr = alpha, lr
+        self.alpha, self.lr, self.scale_free = alpha, lr, scale_free
         self.w: dict[str, Tensor] = {}
         self.first: dict[str, Tensor] = {}
         self._rows: list[Tensor] = []  # of the step under way: the tasks' gradients of each part
@@ -239,7 +241,8 @@ class GradNorm(Weighting):
         r = progress / ((progress * pulls).sum() / number).clamp(min=1e-12)
         target = ((w * norms).sum() / number * r**self.alpha).detach()
         (slope,) = torch.autograd.grad((w * norms - target).abs().sum(), w)
-        moved = (w.detach() - self.lr * slope / norms.mean().clamp(min=1e-12)).clamp(min=1e-3)
+        unit = norms.mean().clamp(min=1e-12) if self.scale_free else 1.0
+        moved = (w.detach() - self.lr * slope / unit).clamp(min=1e-3)
         moved = torch.where(norms.isfinite().all(), moved, w.detach())  # not so where float16 has overflowed
         self.w |= zip(tasks, (moved * w.detach().sum() / moved.sum()).unbind(), strict=True)
 

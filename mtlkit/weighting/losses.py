@@ -112,6 +112,25 @@ class DWA(Weighting):
         self.step, self.sums, self.means = copy.deepcopy((state["step"], state["sums"], state["means"]))
 
 
+class UWSO(Weighting):
+    """L = Σ w_i l_i, w = softmax(1 / (T l_i)), taken as constants (Kirchdorfer et al., GCPR 2024, arXiv:2408.07985).
+
+    "Soft optimal uncertainty weighting": `Uncertainty` would end at weights in proportion to 1 / l_i; these need no way
+    there, and the temperature T keeps the smallest loss from taking all. T is to be tuned like a weight: it depends on
+    the scale of the losses.
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def total(self, losses: Tensor, tasks: Sequence[str] = ()) -> Tensor:
+        """Return Σ w_i l_i; Σ w_i = 1."""
+        wide = positive(self, losses, tasks).detach().double()
+        w = torch.softmax((1 / (self.temperature * wide)).clamp(max=1e300), 0)
+        return torch.dot(w.to(losses), losses)
+
+
 class RandomWeights(Weighting):
     """w = softmax(z), z ~ N(0, 1), drawn anew in each step (Lin et al., "Reasonable effectiveness of random weighting",
     TMLR 2022): Σ w_i = 1, on average 1/K each.
@@ -181,7 +200,7 @@ class SmoothTchebycheff(Tchebycheff):
 
 
 def positive(method: Weighting, losses: Tensor, tasks: Sequence[str]) -> Tensor:
-    """Return the losses `[K]`, of which `method` takes the logarithm.
+    """Return the losses `[K]`, of which `method` takes the logarithm or the inverse.
 
     Raises:
         WeightingError: if one is 0 or less.
@@ -191,7 +210,7 @@ def positive(method: Weighting, losses: Tensor, tasks: Sequence[str]) -> Tensor:
     for task, loss in zip(names(tasks, len(losses)), losses.tolist(), strict=True):
         if not loss > 0:
             raise WeightingError(
-                f"{type(method).__name__} takes the logarithm of every loss, but that of the task {task!r} is {loss}: "
-                "use another method, or a loss (or lower bound) that leaves it above 0"
+                f"{type(method).__name__} takes the logarithm or the inverse of every loss, but that of the task "
+                f"{task!r} is {loss}: use another method, or a loss (or lower bound) that leaves it above 0"
             )
     return losses

@@ -10,7 +10,10 @@ from torch import Tensor
 
 from mtlkit.machine import ALONE, Group
 from mtlkit.weighting.checks import check_finite, names
-from mtlkit.weighting.gradients import Array, GradientWeighting
+from mtlkit.weighting.gradients import GradientWeighting
+from mtlkit.weighting.solvers import Array
+
+MOST_ALIKE = 0.9999  # the largest cosine that GradVac aims at: beyond, it would add 70 times a gradient, for each pair
 
 
 class _SeededWeighting(GradientWeighting):
@@ -39,13 +42,13 @@ class PCGrad(_SeededWeighting):
     g_i ← g_i - (g_i·g_j / ‖g_j‖²) g_j where g_i·g_j < 0, with the *original* g_j (Yu et al., NeurIPS 2020, alg. 1).
     """
 
-    def weigh(self, G: Array, tasks: Sequence[str]) -> Array:
+    def weigh(self, J: Array, tasks: Sequence[str]) -> Array:
         """Return w: each projected gradient is a row of coefficients of the original ones."""
-        coefficients = np.eye(len(G))
+        coefficients = np.eye(len(J))
         for i, c in enumerate(coefficients):
-            for j in self.others(i, len(G)):
-                if c @ G[:, j] < 0:
-                    c[j] -= c @ G[:, j] / G[j, j]
+            for j in self.others(i, len(J)):
+                if (along := c @ J @ J[j]) < 0:
+                    c[j] -= along / (J[j] @ J[j])
         return coefficients.sum(0)
 
 
@@ -53,7 +56,9 @@ class GradVac(_SeededWeighting):
     """Like PCGrad, but g_i is moved towards g_j until their cosine is φ_ij, a running mean of what it was before.
 
     g_i ← g_i + ‖g_i‖ (φ √(1-cos²) - cos √(1-φ²)) / (‖g_j‖ √(1-φ²)) g_j where cos < φ
-    (Wang et al., ICLR 2021). φ begins at 0: the first step is PCGrad's.
+    (Wang et al., ICLR 2021). φ begins at 0: the first step is PCGrad's. No φ is taken as more than 0.9999: at 1, where
+    equal gradients lead, the formula divides by 0. After many nearly equal gradients, one step of unlike ones is very
+    long, and the more so the more tasks there are: clip it.
 
     Args:
         beta: how fast φ follows.
@@ -66,18 +71,19 @@ class GradVac(_SeededWeighting):
         self.beta = beta
         self.phi: dict[str, dict[str, float]] = {}
 
-    def weigh(self, G: Array, tasks: Sequence[str]) -> Array:
+    def weigh(self, J: Array, tasks: Sequence[str]) -> Array:
         """Return w and move φ."""
-        norms = np.sqrt(G.diagonal())
-        coefficients = np.eye(len(G))
+        norms = np.linalg.norm(J, axis=1)
+        coefficients = np.eye(len(J))
         for i, c in enumerate(coefficients):
             row = self.phi.setdefault(tasks[i], {})
-            for j in self.others(i, len(G)):
-                length = np.sqrt(np.maximum(c @ G @ c, 0.0))
+            for j in self.others(i, len(J)):
+                moved = c @ J
+                length = np.linalg.norm(moved)
                 if length * norms[j] == 0:
                     continue
-                cos = float(np.clip(c @ G[:, j] / (length * norms[j]), -1, 1))
-                phi = row.get(tasks[j], 0.0)
+                cos = float(np.clip(moved @ J[j] / (length * norms[j]), -1, 1))
+                phi = min(row.get(tasks[j], 0.0), MOST_ALIKE)
                 if cos < phi:
                     sin, sin_phi = np.sqrt(1 - cos**2), np.sqrt(1 - phi**2)
                     c[j] += length * (phi * sin - cos * sin_phi) / (norms[j] * sin_phi)
