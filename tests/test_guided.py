@@ -9,7 +9,7 @@ from mtlkit.lab.steering.records import LabRecord, Run
 GUIDED = {id: found for id, found in EXERCISES.items() if isinstance(found, LabExercise)}
 
 
-def steps(*phases, method="StaticWeights", scores=(0.9, 0.5), first=1):
+def steps(*phases, method="StaticWeights", scores=(0.9, 0.5, 0.6), first=1, rate=0.5):
     """Records of phases (steps, classify's weight, detect's weight); detect's loss rises where it weighs 0."""
     records, loss = [], 2.0
     for number, classify, detect in phases:
@@ -20,17 +20,19 @@ def steps(*phases, method="StaticWeights", scores=(0.9, 0.5), first=1):
                     first + len(records),
                     0.0,
                     method,
-                    0.5,
+                    rate,
                     {"classify": classify, "detect": detect},
                     {"classify": 1.0, "detect": loss},
-                    scores=dict(zip(("classify/accuracy", "detect/ap"), scores, strict=True)),
+                    scores=dict(
+                        zip(("classify/accuracy", "detect/ap", "detect/ap50"), (*scores, 0.6)[:3], strict=True)
+                    ),
                 )
             )
     return records
 
 
-def run(records, seed=0):
-    return Run({"seed": seed, "data": {"scene_class": "texture"}}, records)
+def run(records, seed=0, schedule=None):
+    return Run({"seed": seed, "data": {"scene_class": "texture"}}, records, schedule)
 
 
 @pytest.mark.parametrize("id", GUIDED)
@@ -59,6 +61,9 @@ WRONG = {
         (steps((200, 1, 1), (100, 1, 0)), "not for long enough"),
         (steps((200, 1, 1), (100, 1, 0), (10, 1, 1), (100, 1, 0)), "not for long enough"),
         (steps((200, 1, 1), (200, 0, 0)), "classify must go on"),
+        (steps((200, 0, 1), (200, 1, 0)), "let both learn first"),  # classify did not
+        (steps((10, 1, 1), (190, 1, 0.1), (200, 1, 0)), "let both learn first"),
+        (steps((200, 1, 1), (200, 1, 0.01)), "not for long enough"),  # nearly 0 is not 0
     ),
     "04.2": (
         (steps((100, 1, 1), (500, 2, 1), scores=(0.9, 0.1)), "detect came too short"),
@@ -69,14 +74,33 @@ WRONG = {
         (steps((300, 0.2, 1), (400, 1, 1)), "must stay the same"),
         (steps((400, 0.2, 1)), "that are 400 steps"),
         (steps((660, 0.2, 1), method="PCGrad"), "choose static weights"),
+        (steps((300, 0.2, 1)) + steps((360, 0.2, 1), method="PCGrad", first=301), "choose static weights"),
+        (steps((300, 0.2, 1)) + steps((360, 0.2, 1), rate=0.1, first=301), "learning rate must stay the same"),
         (steps((660, 1, 1), scores=(0.9, 0.2)), "detect is too quiet"),
         (steps((660, 0.01, 1), scores=(0.3, 0.4)), "classify is too quiet"),
     ),
     "04.5": (
         ([run(steps((660, 1, 1))), run(steps((660, 0.2, 1)))], "no earlier run of a method"),
         ([run(steps((660, 1, 1), method="MGDA")), run(steps((660, 1, 1), method="CAGrad"))], "not by hand"),
-        ([run(steps((660, 1, 1), method="MGDA")), run(steps((660, 1, 1)), seed=1)], "differ in seed or data"),
-        ([run(steps((660, 1, 1), method="MGDA")), run(steps((200, 1, 1)))], "shorter run has 200 steps"),
+        ([run(steps((660, 1, 1), method="MGDA")), run(steps((660, 1, 1)), seed=1)], "differ in seed, data or"),
+        ([run(steps((660, 1, 1), method="MGDA")), run(steps((200, 1, 1)))], "the last run has 200 steps"),
+        ([run(steps((60, 1, 0), (600, 1, 1), method="MGDA")), run(steps((660, 1, 1)))], "was not left alone"),
+        ([run(steps((660, 0.01, 1), method="MGDA")), run(steps((660, 1, 1)))], "was not left alone"),
+        (
+            [
+                run(steps((600, 1, 1), method="MGDA") + steps((60, 1, 1), method="PCGrad", first=601)),
+                run(steps((660, 1, 1))),
+            ],
+            "had other methods",
+        ),
+        ([run(steps((660, 1, 1), method="MGDA", rate=0.1)), run(steps((660, 1, 1)))], "differ in seed, data or"),
+        (
+            [
+                run(steps((660, 1, 1), method="MGDA")),
+                run(steps((660, 1, 1)), schedule={5: {"data": {"scene_class": "digits"}}}),
+            ],
+            "differ in seed, data or",
+        ),
         ([run(steps((660, 1, 1), method="MGDA")), run(steps((660, 1, 1), scores=(0.5, 0.5)))], "once more"),
     ),
 }
@@ -86,6 +110,64 @@ WRONG = {
 def test_typical_mistakes_are_told_apart(id, answer, words):
     verdict = grade(id, answer)
     assert verdict.state == "wrong" and words in verdict.message
+
+
+METHOD, HAND = (
+    run(steps((660, 1, 1), method="MGDA", scores=(0.5, 0.2))),
+    run(steps((660, 0.2, 1))),
+)
+RIGHT = {
+    "04.1": [steps((200, 1, 1), (200, 1, 0), (200, 0, 0)), steps((150, 1, 1), (150, 1, 0))],
+    "04.2": [steps((200, 0.2, 1), (200, 1, 1)), steps((540, 0.2, 1)), steps((540, 1, 1), method="PCGrad")],
+    "04.3": [
+        steps((650, 0.2, 1), (20, 1, 1)),
+        steps((650, 0.2, 1)) + steps((20, 0.2, 1), method="PCGrad", first=651),
+        steps((650, 0.2, 1)) + steps((20, 0.2, 1), rate=0.1, first=651),
+        [r for r in steps((650, 0.2, 1)) if r.step % 2],
+        [run(steps((650, 0.2, 1)))],
+    ],
+    "04.5": [
+        [METHOD, HAND],
+        [METHOD, run(steps((5, 1, 1), method="MGDA") + steps((20, 1, 1), first=6)), HAND],
+        [run(METHOD.records + steps((10, 1, 1), first=661)), HAND],
+        [run(METHOD.records + steps((10, 0.2, 1), method="MGDA", first=661)), HAND],
+        [METHOD, run(steps((10, 1, 1), method="MGDA")), HAND],
+        [METHOD, HAND, run(steps((10, 0.2, 1)))],
+        [METHOD, run(HAND.records + steps((10, 1, 1), method="MGDA", first=661))],
+    ],
+}
+
+
+@pytest.mark.parametrize(("id", "answer"), [(id, each) for id, cases in RIGHT.items() for each in cases])
+def test_what_the_statement_allows_is_taken(id, answer):
+    verdict = grade(id, answer)
+    assert verdict.state == "right", verdict.message
+
+
+def test_more_that_it_forbids():
+    """Beaten in the mean that is asked for; data changed at another step; steered after the moment that counts."""
+    better = run(steps((660, 1, 1), method="MGDA", scores=(0.9, 0.3, 0.35)))
+    assert (
+        "you 0.565, MGDA 0.600" in grade("04.5", [better, run(steps((660, 0.2, 1), scores=(0.85, 0.28, 0.6)))]).message
+    )
+    early, late = ({step: {"data": {"scene_class": "digits"}}} for step in (5, 640))
+    pair = [run(METHOD.records, schedule=early), run(HAND.records, schedule=late)]
+    assert "differ in seed, data" in grade("04.5", pair).message
+    assert grade("04.2", steps((560, 1, 1), (10, 2, 1))).state == "not attempted"
+
+
+def test_the_wrong_list_is_said_in_words():
+    assert "no list of runs: lab.runs" in grade("04.5", HAND.records).message
+    assert "no list of records" in grade("04.1", [1, 2, 3]).message
+    other = [LabRecord(1, 0.0, "PCGrad", 1.0, {"seg": 1.0}, {"seg": 1.0})]
+    assert "has a task 'seg'" in grade("04.1", other).message
+
+
+def test_a_long_run_is_judged_by_its_steps_though_not_every_record_is_kept():
+    long = [r for r in steps((4000, 1, 1), (160, 1, 0), (8000, 1, 1)) if (r.step - 1) % 4 == 0]
+    assert grade("04.1", long).state == "right"
+    short = [r for r in steps((4000, 1, 1), (100, 1, 0), (8000, 1, 1)) if (r.step - 1) % 4 == 0]
+    assert grade("04.1", short).state == "wrong"
 
 
 def test_the_verdict_says_what_was_measured():

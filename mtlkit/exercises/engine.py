@@ -1,12 +1,14 @@
 """What an exercise is, and how an answer is checked."""
 
 import copy
+import dis
 import inspect
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,19 +60,24 @@ class Exercise(Statement):
     Attributes:
         inputs: draws the arguments of one call from a random generator.
         mistakes: wrong answers that people give, each with the sentence that tells them so.
-        observe: from the answer and its arguments to what is compared; by default what the answer returns.
+        observe: from the answer and its arguments by name to what is compared; by default what the answer returns.
         calls: how many draws are compared.
     """
 
     inputs: Callable[[torch.Generator], tuple[Any, ...]]
     mistakes: tuple[tuple[str, Function], ...]
-    observe: Callable[[Function, tuple[Any, ...]], Any] = lambda answer, inputs: answer(*inputs)
+    observe: Callable[[Function, Mapping[str, Any]], Any] = lambda answer, inputs: answer(*inputs.values())
     calls: int = 8
 
     def draws(self) -> list[tuple[Any, ...]]:
-        """Return the arguments of all calls: the same in every session."""
+        """Return the arguments of all calls: the same in every session. The learner's random stream stays as it is."""
         generator = torch.Generator().manual_seed(sum(map(ord, self.id)))
-        return [self.inputs(generator) for _ in range(self.calls)]
+        with torch.random.fork_rng(devices=[]):
+            return [self.inputs(generator) for _ in range(self.calls)]
+
+    def named(self, arguments: tuple[Any, ...]) -> dict[str, Any]:
+        """Return a copy of the arguments of one call, by the names that the solution gives them."""
+        return dict(zip(inspect.signature(self.solution).parameters, copy.deepcopy(arguments), strict=True))
 
     def judge(self, answer: Any) -> "Verdict":
         """Compare an answer with the solution on several random inputs and say what differs, in words."""
@@ -82,18 +89,30 @@ class LabExercise(Statement):
     """Something to do in the live lab, judged by what it recorded.
 
     Attributes:
-        verdict: from `lab.records` (or `lab.runs`, as the statement says) to what `check` prints. The solution takes
-            the learner's `lab` and makes such records with it.
+        verdict: from the records of a run, or from runs, to what `check` prints. The solution takes the learner's
+            `lab` and makes such records with it.
+        of: "records" or "runs". Where records are judged, `lab.runs` will do, too: the last run is meant.
     """
 
     verdict: Callable[[Any], "Verdict"]
+    of: str = "records"
 
     def judge(self, answer: Any) -> "Verdict":
         """Judge the records of a lab."""
         if answer is ... or answer is None:
             return NOT_ATTEMPTED
+        wanted = f"lab.{self.of}"
         if not isinstance(answer, list):
-            return Verdict("wrong", f"a list is expected here, not {type(answer).__name__}: lab.records or lab.runs")
+            return Verdict("wrong", f"a list is expected here, not {type(answer).__name__}: {wanted}")
+        if self.of == "records" and answer and hasattr(answer[-1], "records"):
+            answer = answer[-1].records
+        if not all(hasattr(each, "records" if self.of == "runs" else "losses") for each in answer):
+            return Verdict("wrong", f"that is no list of {self.of}: {wanted} is expected here")
+        records = answer if self.of == "records" else [record for run in answer for record in run.records[:1]]
+        if unknown := [task for record in records[:1] for task in record.weights if task not in ("classify", "detect")]:
+            return Verdict(
+                "wrong", f"that lab has a task {unknown[0]!r}: expected one of the scenes, with classify and detect"
+            )
         return self.verdict(answer)
 
 
@@ -112,6 +131,18 @@ class _NotAttempted(Exception):
     pass
 
 
+class _NothingReturned(Exception):
+    pass
+
+
+class _NotATensor(Exception):
+    pass
+
+
+class _Changed(Exception):
+    pass
+
+
 def _compare(exercise: Exercise, answer: Any) -> Verdict:
     if answer is ... or answer is None:
         return NOT_ATTEMPTED
@@ -119,11 +150,22 @@ def _compare(exercise: Exercise, answer: Any) -> Verdict:
         return Verdict("wrong", f"a function is expected here, not {type(answer).__name__}: pass its name, without ()")
     found, expected = [], []
     for arguments in exercise.draws():
-        expected.append(exercise.observe(exercise.solution, copy.deepcopy(arguments)))
+        with torch.enable_grad():
+            expected.append(exercise.observe(exercise.solution, exercise.named(arguments)))
         try:
-            found.append(exercise.observe(_attempt(answer), copy.deepcopy(arguments)))
-        except (_NotAttempted, NotImplementedError):
+            named = exercise.named(arguments)
+            with torch.enable_grad():  # whatever the notebook, or the answer, has switched off
+                found.append(exercise.observe(_attempt(answer, list(named)), named))
+        except _NotAttempted:
             return NOT_ATTEMPTED
+        except _NothingReturned:
+            return Verdict("wrong", "it returns nothing: is there a return in every branch?")
+        except _NotATensor as other:
+            return Verdict("wrong", f"one tensor is expected, not {other}")
+        except _Changed as change:
+            return Verdict(
+                "wrong", f"it changes {change} in place, which belongs to the caller: work on a copy, or make a new one"
+            )
         except Exception as error:  # whatever a learner's code raises is said in words
             return Verdict("wrong", f"it raised {type(error).__name__}: {error}")
     differences = [difference(a, b) for a, b in zip(found, expected, strict=True)]
@@ -135,34 +177,107 @@ def _compare(exercise: Exercise, answer: Any) -> Verdict:
             return Verdict("wrong", sentence)
     if len(found) > 1 and not any(difference(found[0], other) for other in found[1:]):
         return Verdict(
-            "wrong", "it returns the same whatever it is given: use the arguments, not numbers of one example"
+            "wrong", f"{wrong[0]}; it returns the same for every input: is an argument not used, or rounded away?"
         )
     return Verdict("wrong", f"{wrong[0]} (in {len(wrong)} of {len(found)} random inputs)")
 
 
-def _attempt(answer: Function) -> Function:
+def _attempt(answer: Function, names: Sequence[str]) -> Function:
     def call(*arguments: Any) -> Any:
-        result = answer(*arguments)
+        before = copy.deepcopy(arguments)
+        try:
+            result = answer(*arguments)
+        except NotImplementedError as error:
+            if any(words in str(error) for words in ("not implemented for", "Could not run")):  # PyTorch's own
+                raise RuntimeError(str(error)) from error
+            raise _NotAttempted from error
         if result is None or result is ...:
-            raise _NotAttempted
+            raise _NotAttempted if _is_stub(answer) else _NothingReturned
+        for name, old, new in zip(names, before, arguments, strict=True):
+            if not _unchanged(old, new):
+                raise _Changed(f"`{name}`")
         return result
 
     return call
 
 
+def _is_stub(answer: Function) -> bool:
+    """Whether a function does nothing but return."""
+    if (code := getattr(answer, "__code__", None)) is None:
+        return True
+    does = {step.opname for step in dis.get_instructions(code)}
+    return does <= {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR", "COPY_FREE_VARS"}
+
+
+def _unchanged(old: Any, new: Any) -> bool:
+    if type(old) is not type(new):
+        return False
+    if isinstance(old, torch.nn.Module):
+        alike = old.training == new.training
+        return alike and all(
+            _unchanged(list(a), list(b))
+            for a, b in ((old.parameters(), new.parameters()), (old.buffers(), new.buffers()))
+        )
+    if isinstance(old, Tensor):
+        kind = [(t.shape, t.dtype, t.requires_grad, t.grad is None) for t in (old, new)]
+        return kind[0] == kind[1] and torch.equal(old, new)
+    if isinstance(old, dict):
+        return list(old) == list(new) and all(_unchanged(old[key], new[key]) for key in old)
+    if isinstance(old, list | tuple):
+        return len(old) == len(new) and all(map(_unchanged, old, new))
+    return bool(old == new)
+
+
 def _same_mistake(exercise: Exercise, mistake: Function, found: Sequence[Any]) -> bool:
     for arguments, result in zip(exercise.draws(), found, strict=True):
         try:
-            wrong = exercise.observe(mistake, copy.deepcopy(arguments))
+            wrong = exercise.observe(mistake, exercise.named(arguments))
         except Exception:  # a mistake may be one that cannot even run on every input
             return False
-        if difference(result, wrong):
+        if difference(result, wrong) or difference(wrong, result):
             return False
     return True
 
 
+@dataclass(frozen=True)
+class Learning:
+    """A number that is to be learned from.
+
+    Attributes:
+        value: of it.
+        gradients: name of a tensor → the gradient with respect to it, `None` where none reaches it.
+    """
+
+    value: Tensor
+    gradients: dict[str, Tensor | None]
+
+    def differs_from(self, expected: "Learning") -> str:
+        """Say in words how it differs from what is expected."""
+        if text := difference(self.value, expected.value):
+            return text
+        if self.gradients.keys() != expected.gradients.keys():
+            return "it is of other tensors"
+        cut, expected_cut = (all(g is None for g in each.gradients.values()) for each in (self, expected))
+        if cut and not expected_cut:
+            return (
+                "the value is right, but nothing learns from it: it is not connected to the graph (.item(), .detach() "
+                "or a new tensor?)"
+            )
+        for name, right in expected.gradients.items():
+            mine = self.gradients[name]
+            if mine is None and right is not None:
+                return f"the value is right, but no gradient reaches `{name}`: it is cut off on the way (.detach()?)"
+            if mine is not None:
+                wanted = torch.zeros_like(mine) if right is None else right
+                if text := difference(mine, wanted, f"the gradient with respect to `{name}`"):
+                    return text
+        return ""
+
+
 def difference(found: Any, expected: Any, what: str = "the result") -> str:
     """Say in words how `found` differs from `expected`; an empty string if it does not."""
+    if isinstance(expected, Learning):
+        return found.differs_from(expected)
     if isinstance(expected, dict):
         if not isinstance(found, dict) or found.keys() != expected.keys():
             return f"{what} should be a dictionary of {', '.join(map(str, expected))}"
@@ -179,9 +294,11 @@ def difference(found: Any, expected: Any, what: str = "the result") -> str:
 
 def _number_difference(found: Any, expected: Any, what: str) -> str:
     try:
-        a, b = (torch.as_tensor(value).detach().double() for value in (found, expected))
+        a, b = _numbers(found), _numbers(expected)
     except (TypeError, ValueError, RuntimeError):
         return f"{what} should be numbers, not {type(found).__name__}"
+    if a.numel() == 1 and b.ndim == 0:  # [1] and [] are the same to who reads it
+        a = a.reshape(())
     if a.shape != b.shape:
         return f"{what} has the shape {list(a.shape)}, expected {list(b.shape)}"
     if torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True):
@@ -193,25 +310,45 @@ def _number_difference(found: Any, expected: Any, what: str) -> str:
     return f"{what} is {a.flatten()[k].item():.4g} at [{at}], expected {b.flatten()[k].item():.4g}"
 
 
-def value_and_gradients(answer: Function, arguments: tuple[Any, ...]) -> dict[str, Any]:
-    """Return the scalar that `answer` gives, and its gradient for each tensor that wants one (0 where detached)."""
-    value = torch.as_tensor(answer(*arguments))
-    wanted = [tensor for tensor in _tensors(arguments) if tensor.requires_grad]
-    gradients: list[Tensor | None] = [None] * len(wanted)
+def _numbers(value: Any) -> Tensor:
+    """Return anything that is made of numbers in float64: tensors, arrays, fractions, decimals, lists of them."""
+    if isinstance(value, Tensor | np.ndarray) and "complex" in str(value.dtype):
+        raise TypeError("real numbers are expected")
+    if isinstance(value, Tensor):
+        return value.detach().double()
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.array(value, dtype=np.float64))
+    if isinstance(value, list | tuple):
+        return torch.stack([_numbers(each) for each in value]) if value else torch.empty(0, dtype=torch.double)
+    if isinstance(value, str):
+        raise TypeError("a text is no number")
+    return torch.tensor(float(value), dtype=torch.double)
+
+
+def learning(answer: Function, arguments: Mapping[str, Any]) -> Learning:
+    """Return the number that `answer` gives, and its gradient for each tensor that wants one."""
+    value = answer(*arguments.values())
+    if isinstance(value, list | tuple | dict):
+        raise _NotATensor(f"a {type(value).__name__}")
+    value = value if isinstance(value, Tensor) else _numbers(value)
+    wanted = {name: tensor for name, tensor in _tensors(arguments) if tensor.requires_grad}
+    gradients: Sequence[Tensor | None] = [None] * len(wanted)
     if value.requires_grad:
-        gradients = list(torch.autograd.grad(value.sum(), wanted, allow_unused=True))
-    kept = [torch.zeros_like(t) if g is None else g for t, g in zip(wanted, gradients, strict=True)]
-    return {"value": value.detach(), "gradient": torch.cat([g.flatten() for g in kept])}
+        mixed = torch.rand(value.shape, generator=torch.Generator().manual_seed(0)) + 0.5 if value.ndim > 1 else 1.0
+        gradients = torch.autograd.grad((mixed * value).sum(), list(wanted.values()), allow_unused=True)
+    return Learning(value.detach(), dict(zip(wanted, gradients, strict=True)))
 
 
-def _tensors(tree: Any) -> list[Tensor]:
+def _tensors(tree: Any, name: str = "") -> list[tuple[str, Tensor]]:
     if isinstance(tree, torch.nn.Module):
-        return list(tree.parameters())
-    if isinstance(tree, dict):
-        tree = list(tree.values())
-    if isinstance(tree, list | tuple):
-        return [tensor for part in tree for tensor in _tensors(part)]
-    return [tree] if isinstance(tree, Tensor) else []
+        return [(f"{name}.{inner}", parameter) for inner, parameter in tree.named_parameters()]
+    if isinstance(tree, Mapping):
+        named = [(f"{name}[{key!r}]" if name else str(key), part) for key, part in tree.items()]
+    elif isinstance(tree, list | tuple):
+        named = [(f"{name}[{k}]", part) for k, part in enumerate(tree)]
+    else:
+        return [(name, tree)] if isinstance(tree, Tensor) else []
+    return [found for inner, part in named for found in _tensors(part, inner)]
 
 
 def _fold(title: str, text: str) -> str:

@@ -11,9 +11,11 @@ def weighted_sum(losses, weights):
 
 
 def _two_dictionaries(generator: torch.Generator) -> tuple[dict[str, float], dict[str, float]]:
-    losses, weights = torch.rand(2, 3, generator=generator).tolist()
-    tasks = ("classify", "detect", "count")
-    return dict(zip(tasks, losses, strict=True)), dict(zip(reversed(tasks), weights, strict=True))
+    number = int(torch.randint(1, 6, (), generator=generator))
+    losses, weights = torch.rand(2, number, generator=generator).tolist()
+    tasks = ("classify", "detect", "count", "depth", "edges")[:number]
+    order = torch.randperm(number, generator=generator).tolist()
+    return dict(zip(tasks, losses, strict=True)), {tasks[k]: weights[k] for k in order}
 
 
 def _by_place(losses: dict[str, float], weights: dict[str, float]) -> float:

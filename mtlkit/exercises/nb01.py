@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mtlkit.exercises.engine import Exercise, value_and_gradients
+from mtlkit.exercises.engine import Exercise, learning
 from mtlkit.exercises.questions import Option, Question
 from mtlkit.model import SharedEncoderModel
 
@@ -15,7 +15,8 @@ def shared_fraction(model):
 
 
 def _model(generator: torch.Generator) -> tuple[SharedEncoderModel]:
-    width, hidden, *outputs = torch.randint(2, 9, (5,), generator=generator).tolist()
+    tasks = int(torch.randint(2, 5, (), generator=generator))
+    width, hidden, *outputs = torch.randint(2, 9, (2 + tasks,), generator=generator).tolist()
     encoder = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
     return (SharedEncoderModel(encoder, {f"task {k}": nn.Linear(hidden, n) for k, n in enumerate(outputs)}),)
 
@@ -42,7 +43,7 @@ def soft_sharing_penalty(a, b):
 
 
 def _two_networks(generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
-    shapes = [(4, 3), (4,), (2, 4)]
+    shapes = [(4, 3), (4,), (2, 4), (5,), (1, 2)][int(torch.randint(0, 4, (), generator=generator)) :]
     a, b = ([torch.randn(shape, generator=generator) for shape in shapes] for _ in range(2))
     return [t.requires_grad_() for t in a], [t.requires_grad_() for t in b]
 
@@ -150,7 +151,7 @@ EXERCISES = (
                 lambda a, b: -sum((p - q).square().sum() for p, q in zip(a, b, strict=True)),
             ),
         ),
-        value_and_gradients,
+        learning,
     ),
 )
 
@@ -158,7 +159,10 @@ QUIZ = (
     Question(
         "Which parameters does the loss of task 2 move in a hard-sharing network?",
         (
-            Option("only its head", "its gradient goes on, through the head, into the encoder."),
+            Option(
+                "only its head, which holds all that is its own",
+                "its gradient goes on, through the head, into the encoder.",
+            ),
             Option("the encoder and its head", "and never the other tasks' heads.", True),
             Option("all parameters", "the other heads are not on the path from the input to its output."),
             Option("only the encoder", "the head lies on the path from the features to its output."),
@@ -176,8 +180,8 @@ QUIZ = (
     Question(
         "“Sharing always lowers the cost.” What is true?",
         (
-            Option("it lowers it where the encoder is the larger part", "the heads cost the same either way.", True),
-            Option("yes, by the number of tasks", "that would need heads that are free."),
+            Option("K - 1 encoders are saved, which may be little", "the heads cost the same either way.", True),
+            Option("yes: the cost is divided by the number of tasks", "that would need heads that are free."),
             Option("no, it never does", "this notebook measured a saving in parameters, operations and seconds."),
             Option("it lowers memory only", "the encoder also runs once instead of twice."),
         ),

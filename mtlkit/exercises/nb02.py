@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from mtlkit.exercises.engine import Exercise, value_and_gradients
+from mtlkit.exercises.engine import Exercise, learning
 from mtlkit.exercises.questions import Option, Question
 
 
@@ -14,12 +14,15 @@ def total_loss(h, heads, targets, weights):
 
 
 def _heads(generator: torch.Generator) -> tuple[Tensor, nn.ModuleDict, dict[str, Tensor], dict[str, float]]:
-    h = torch.randn(6, 4, generator=generator, requires_grad=True)
-    heads = nn.ModuleDict({name: nn.Linear(4, 2) for name in ("depth", "normal", "edge")})
+    B, C, n, tasks = torch.randint(2, 7, (4,), generator=generator).tolist()
+    h = torch.randn(B, C, generator=generator, requires_grad=True)
+    names = ("depth", "normal", "edge", "albedo")[: min(tasks, 4)]
+    heads = nn.ModuleDict({name: nn.Linear(C, n) for name in names})
     for p in heads.parameters():
         p.data = torch.randn(p.shape, generator=generator)
-    targets = {name: torch.randn(6, 2, generator=generator) for name in heads}
-    weights = {name: float(0.1 + 2 * torch.rand((), generator=generator)) for name in heads}
+    orders = [[names[k] for k in torch.randperm(len(names), generator=generator)] for _ in range(2)]
+    targets = {name: torch.randn(B, n, generator=generator) for name in orders[0]}
+    weights = {name: float(0.1 + 2 * torch.rand((), generator=generator)) for name in orders[1]}
     return h, heads, targets, weights
 
 
@@ -29,7 +32,8 @@ def cosine(g_a, g_b):
 
 
 def _two_gradients(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    return 3 * torch.randn(5, generator=generator), torch.randn(5, generator=generator)
+    P = int(torch.randint(2, 9, (), generator=generator))
+    return 3 * torch.randn(P, generator=generator), torch.randn(P, generator=generator)
 
 
 def log_like_total(losses):
@@ -38,7 +42,7 @@ def log_like_total(losses):
 
 
 def _losses(generator: torch.Generator) -> tuple[list[Tensor]]:
-    x = torch.rand(3, generator=generator) + 0.2
+    x = torch.rand(int(torch.randint(1, 6, (), generator=generator)), generator=generator) + 0.2
     return ([value.clone().requires_grad_() for value in x],)
 
 
@@ -96,7 +100,7 @@ EXERCISES = (
                 lambda h, heads, targets, weights: -total_loss(h, heads, targets, weights),
             ),
         ),
-        value_and_gradients,
+        learning,
     ),
     Exercise(
         "02.2",
@@ -154,7 +158,7 @@ EXERCISES = (
                 lambda losses: log_like_total(losses) / len(losses),
             ),
         ),
-        value_and_gradients,
+        learning,
     ),
     Exercise(
         "02.4",
@@ -183,7 +187,10 @@ QUIZ = (
     Question(
         "L = Σ l(x_1 + x_2, ŷ_1 + ŷ_2) cannot be the loss of two tasks, because",
         (
-            Option("a sum must be a mean", "sum or mean only changes the scale of the gradient."),
+            Option(
+                "a sum over tasks must be divided by their number",
+                "sum or mean only changes the scale of the gradient.",
+            ),
             Option("it mixes what belongs to different tasks", "each task compares its own ŷ with its own y.", True),
             Option("losses must be positive", "this one may well be positive, and still meaningless."),
             Option("x does not occur in a loss", "it does, by way of ŷ = f(h(x))."),
@@ -192,7 +199,10 @@ QUIZ = (
     Question(
         "Two losses are equal in size. Does each pull equally at the shared parameters?",
         (
-            Option("yes", "size and slope are different things: think of a flat valley high up."),
+            Option(
+                "yes, a gradient is as long as its loss is large",
+                "size and slope are different things: think of a flat valley high up.",
+            ),
             Option("no, their gradients may differ in length", "and it is gradients that move parameters.", True),
             Option("no, the first always wins", "a sum does not care about order."),
             Option("only with Adam", "Adam rescales the *sum*; it cannot tell who contributed what."),
@@ -204,14 +214,14 @@ QUIZ = (
             Option("is zero", "only for cosine -1."),
             Option("hurts both tasks", "g_1·(g_1 + g_2) = ‖g‖²(1 - 0.8) > 0: it helps both, a little."),
             Option("helps both tasks, but far less than each alone", "a fifth of ‖g‖² is left for each.", True),
-            Option("helps one and hurts the other", "that needs different lengths: dominance."),
+            Option("helps the longer one and hurts the shorter one", "that needs different lengths: dominance."),
         ),
     ),
     Question(
         "`total = sum(loss.item() for loss in losses)`; then `total.backward()`. What happens?",
         (
             Option("an error: a float has no backward", "here you are lucky: the mistake is loud.", True),
-            Option("it trains as usual", "`.item()` leaves the graph behind."),
+            Option("it trains as usual, as the values are the same", "`.item()` leaves the graph behind."),
             Option("it trains, but slowly", "nothing is left to be differentiated."),
             Option("only the heads learn", "no parameter is connected to a Python float."),
         ),

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mtlkit.exercises.engine import Exercise, value_and_gradients
+from mtlkit.exercises.engine import Exercise, learning
 from mtlkit.exercises.questions import Option, Question
 
 
@@ -30,9 +30,18 @@ def _giou_of(shared: Tensor, areas: Tensor, union: Tensor, around: Tensor) -> Te
 
 
 def _two_boxes(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    corner = 20 * torch.rand(2, 2, generator=generator)
+    corner = 20 * torch.rand(2, 2, generator=generator) - 5
     a, b = torch.cat([corner, corner + 4 + 8 * torch.rand(2, 2, generator=generator)], 1)
-    return a, b
+    how, middle = int(torch.randint(0, 6, (), generator=generator)), (a[:2] + a[2:]) / 2
+    if how == 0:  # one in the other
+        b = middle.repeat(2) + (a - middle.repeat(2)) * (0.2 + 0.6 * torch.rand(4, generator=generator))
+    elif how == 1:  # a cross
+        b = torch.stack([a[0] - 2, a[1] + 1, a[2] + 3, a[3] - 1])
+    elif how == 2:  # small and far away
+        b = a.repeat(1) + 60
+        b[2:] = b[:2] + 1 + torch.rand(2, generator=generator)
+    first, second = (a, b) if torch.rand((), generator=generator) < 0.5 else (b, a)
+    return first.clone().requires_grad_(), second.clone().requires_grad_()
 
 
 def masked_loss(logits, label):
@@ -42,10 +51,11 @@ def masked_loss(logits, label):
 
 
 def _partly_labelled(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    label = torch.randint(-1, 3, (6,), generator=generator)
-    if torch.rand((), generator=generator) < 0.4:
-        label[:] = -1
-    return torch.randn(6, 3, generator=generator).requires_grad_(), label
+    B, C = torch.randint(2, 8, (2,), generator=generator).tolist()
+    label = torch.randint(0, C, (B,), generator=generator)
+    seen = torch.rand((), generator=generator)  # none, few or all
+    label[torch.rand(B, generator=generator) >= 1.4 * seen - 0.3] = -1
+    return torch.randn(B, C, generator=generator).requires_grad_(), label
 
 
 def flip(image, boxes):
@@ -56,9 +66,12 @@ def flip(image, boxes):
 
 
 def _image_with_boxes(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    corner = 8 * torch.rand(3, 2, generator=generator)
-    boxes = torch.cat([corner, corner + 2 + 4 * torch.rand(3, 2, generator=generator)], 1)
-    return torch.rand(3, 16, 20, generator=generator), boxes
+    number, channels, high, wide = (
+        torch.randint(0, 4, (4,), generator=generator) + torch.tensor([0, 1, 14, 19])
+    ).tolist()
+    corner = 8 * torch.rand(number, 2, generator=generator)
+    boxes = torch.cat([corner, corner + 2 + 4 * torch.rand(number, 2, generator=generator)], 1)
+    return torch.rand(channels, high, wide, generator=generator), boxes
 
 
 EXERCISES = (
@@ -66,7 +79,7 @@ EXERCISES = (
         "03.1",
         "Generalised IoU",
         "Write `giou(a, b)` for two boxes `[4]` (left, top, right, bottom): IoU minus the share of the smallest box "
-        "around both that neither covers. First by hand: (0, 0, 10, 10) and (5, 0, 15, 10) share 50 and cover 150, and "
+        "around both that neither covers. It is to become a loss, so both boxes need its gradient. First by hand: (0, 0, 10, 10) and (5, 0, 15, 10) share 50 and cover 150, and "
         "the box around them is 150 too, so IoU = GIoU = 1/3.",
         2,
         12,
@@ -105,7 +118,8 @@ EXERCISES = (
                 lambda a, b: _parts(a, b)[0] / _parts(a, b)[2] + 1 - _parts(a, b)[2] / _parts(a, b)[3],
             ),
         ),
-        calls=12,
+        learning,
+        calls=24,
     ),
     Exercise(
         "03.2",
@@ -144,11 +158,8 @@ EXERCISES = (
                 lambda logits, label: masked_loss(logits, label).detach(),
             ),
         ),
-        lambda answer, inputs: (
-            value_and_gradients(answer, inputs)
-            | {"connection to the graph": float(torch.as_tensor(answer(*inputs)).requires_grad)}
-        ),
-        calls=10,
+        learning,
+        calls=20,
     ),
     Exercise(
         "03.3",
@@ -218,7 +229,7 @@ QUIZ = (
         "AP50 is high, AP is low. The model",
         (
             Option("misses objects", "that would lower AP50 as well."),
-            Option("confuses classes", "that would lower AP50 as well."),
+            Option("confuses classes that look alike", "that would lower AP50 as well."),
             Option("draws boxes loosely", "they pass at IoU 0.5 and fail at stricter thresholds.", True),
             Option("is too confident", "only the order of the confidences matters to AP, not their size."),
         ),
@@ -238,7 +249,7 @@ QUIZ = (
             Option("the loss becomes NaN", "the numbers are fine, only wrong."),
             Option("an error is raised", "no code can see that a box is in the wrong place."),
             Option("training runs and the boxes are learned wrong", "so draw your samples before training.", True),
-            Option("nothing changes", "half of the targets are wrong."),
+            Option("nothing changes, as a mirror image has the same boxes", "half of the targets are wrong."),
         ),
     ),
 )

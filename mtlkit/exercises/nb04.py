@@ -10,8 +10,8 @@ from mtlkit.exercises.engine import NOT_ATTEMPTED, Exercise, LabExercise, Verdic
 from mtlkit.exercises.questions import Option, Question
 
 LONG = 150  # steps that a phase must last
-OFF, ON = 0.02, 0.5  # a weight at most, and at least
-ENOUGH = 640  # steps of a run that is compared
+ON = 0.5  # detect's weight while it learns, at least
+ENOUGH, SCORED = 650, 648  # steps of a run that is compared; after so many, the scores of step 641 are there
 EARLY = 540  # by then there is a moment as good as GOOD; with equal weights AP is 0.05 lower
 ACCURACY, AP = "classify/accuracy", "detect/ap"
 GOOD = {ACCURACY: 0.7, AP: 0.27}
@@ -27,24 +27,35 @@ def starve(lab):
 def _starved(records: Sequence[Any]) -> Verdict:
     if not _was_steered(records):
         return NOT_ATTEMPTED
-    phases = _phases(records, lambda r: (r.weights["detect"] <= OFF, r.weights["classify"] >= ON))
-    fed = starving = None
-    for (off, classify), part in phases:
-        if not off and part[0].weights["detect"] >= ON and len(part) >= LONG:
-            fed = part
-        if off and fed and len(part) >= LONG:
-            starving = (classify, part)
-    if any(r.weights["classify"] <= OFF for r in records) and not any(r.weights["detect"] <= OFF for r in records):
+    if any(r.weights["classify"] == 0 for r in records) and not any(r.weights["detect"] == 0 for r in records):
         return Verdict("wrong", "that starves classify: take detect's weight to 0")
-    if fed is None:
-        return Verdict("wrong", f"let both learn first: {LONG} steps with detect's weight at {ON} or more")
-    if starving is None:
-        return Verdict("wrong", f"not for long enough: detect's weight must stay at 0 for {LONG} steps")
-    if not starving[0]:
+    fed, starving, both_off = list[Any](), list[Any](), False
+    for state, part, steps in _phases(records, _state):
+        if state == "fed" and steps >= LONG and not starving:
+            fed = part
+        elif state == "starving" and fed and steps >= LONG and not starving:
+            starving = part
+        both_off = both_off or (state == "nothing" and bool(fed) and steps >= LONG)
+    if not fed:
+        return Verdict(
+            "wrong", f"let both learn first: {LONG} steps with classify above 0 and detect's weight at {ON} or more"
+        )
+    if not starving and both_off:
         return Verdict("wrong", "classify must go on learning meanwhile: a weight of 0 for both trains nothing")
-    before, after = _loss(fed[-30:], "detect"), _loss(starving[1][-30:], "detect")
+    if not starving:
+        return Verdict("wrong", f"not for long enough: detect's weight must stay at 0 for {LONG} steps")
+    before, after = _loss(fed[-30:], "detect"), _loss(starving[-30:], "detect")
+    if before is None or after is None:
+        return Verdict("wrong", "no scene had boxes meanwhile, so detect's loss is not known: give the boxes back")
     rise = "rose" if after > before else "fell"
     return Verdict("right", f"detect's loss {rise} from {before:.2f} to {after:.2f} while nobody asked for it")
+
+
+def _state(record: Any) -> str:
+    classify, detect = record.weights["classify"], record.weights["detect"]
+    if detect == 0:
+        return "starving" if classify > 0 else "nothing"
+    return "fed" if detect >= ON and classify > 0 else "something else"
 
 
 def balance(lab):
@@ -56,16 +67,15 @@ def balance(lab):
 
 
 def _balanced(records: Sequence[Any]) -> Verdict:
-    if not _was_steered(records):
+    records = [record for record in records if record.step <= EARLY]
+    scored = [record for record in records if record.scores]
+    if not scored or _is_untouched(records):
         return NOT_ATTEMPTED
-    early = [record for record in records if record.step <= EARLY and record.scores]
-    if not early:
-        return NOT_ATTEMPTED
-    best = max((r.scores for r in early), key=lambda scores: min(scores[k] - GOOD[k] for k in GOOD))
+    best = max((r.scores for r in scored), key=lambda scores: min(scores[k] - GOOD[k] for k in GOOD))
     said = f"accuracy {best[ACCURACY]:.2f}, AP {best[AP]:.2f}"
-    if short := [name for name, least in GOOD.items() if best[name] < least]:
-        which = short[0].partition("/")[0]
-        return Verdict("wrong", f"your best moment was {said}: {which} came too short; press Reset and try again")
+    if short := [name.partition("/")[0] for name, least in GOOD.items() if best[name] < least]:
+        words = f"{' and '.join(short)} came too short"
+        return Verdict("wrong", f"your best moment was {said}: {words}; press Reset and try again")
     return Verdict("right", f"{said} at the same time, within {EARLY} steps")
 
 
@@ -78,19 +88,22 @@ def match(lab):
 def _matched(records: Sequence[Any]) -> Verdict:
     if not records or records[-1].step < LONG:
         return NOT_ATTEMPTED
+    records, judged = _judged(records)
     if _was_steered(records):
         return Verdict("wrong", "the weights must stay the same from the first step on: press Reset, and hands off")
-    if records[-1].step < ENOUGH + 10:
-        return Verdict(
-            "wrong", f"that are {records[-1].step} steps; let it go on to {ENOUGH + 10}, so that 641 is scored"
-        )
-    if records[0].method != "StaticWeights":
-        return Verdict("wrong", f"that is {records[0].method}: choose static weights")
-    weights = records[-1].weights
+    if judged is None:
+        return Verdict("wrong", f"that are {records[-1].step} steps; let it go on to {ENOUGH}, so that 641 is scored")
+    if other := {record.method for record in records} - {"StaticWeights"}:
+        return Verdict("wrong", f"that is {min(other)}: choose static weights, before the first step")
+    if len({record.rate for record in records}) > 1:
+        return Verdict("wrong", "the learning rate must stay the same from the first step on, too")
+    weights, scores = judged.weights, judged.scores
     ratio = weights["classify"] / weights["detect"] if weights["detect"] else float("inf")
-    scores = next(r for r in records if r.step >= ENOUGH + 10).scores
     said = f"classify/detect = {ratio:.2g} gave accuracy {scores[ACCURACY]:.2f}, AP {scores[AP]:.2f}"
-    if short := [name for name, least in CONSTANT.items() if scores[name] < least]:
+    short = [name for name, least in CONSTANT.items() if scores[name] < least]
+    if len(short) == 2:
+        return Verdict("wrong", f"{said}: both came too short; is the rate lower than it was?")
+    if short:
         return Verdict("wrong", f"{said}: {'detect' if AP in short else 'classify'} is too quiet")
     return Verdict("right", f"{said}; the course's constant is 0.2")
 
@@ -103,7 +116,10 @@ def losers(weights, norms, cosine):
 
 def _dial(generator: torch.Generator) -> tuple[list[float], list[float], float]:
     weights, norms = (10 ** (2 * torch.rand(2, 2, generator=generator) - 1)).tolist()
-    return weights, norms, float(2 * torch.rand((), generator=generator) - 1.2)
+    off, cosine = (float(torch.rand((), generator=generator)) for _ in range(2))
+    if off < 0.2:  # the slider's leftmost place
+        weights[int(off < 0.1)] = 0.0
+    return weights, norms, 1.9 * cosine - 1  # more often in conflict
 
 
 def by_hand(lab):
@@ -119,39 +135,92 @@ def _beaten(runs: Sequence[Any]) -> Verdict:
     runs = [run for run in runs if run.records]
     if len(runs) < 2 and not (runs and _was_steered(runs[0].records)):
         return NOT_ATTEMPTED
-    hand, by_method = (
-        runs[-1],
-        [run for run in runs[:-1] if run.records[-1].method not in ("StaticWeights", "EqualWeights")],
-    )
-    if not by_method:
-        return Verdict("wrong", "there is no earlier run of a method: let one train, then press Reset and steer")
-    other = by_method[-1]
-    name = other.records[-1].method
-    if any(record.method != "StaticWeights" for record in hand.records):
-        return Verdict("wrong", "the last run is not by hand: choose static weights before its first step")
-    if (hand.settings["seed"], hand.settings["data"]) != (other.settings["seed"], other.settings["data"]):
-        return Verdict("wrong", "the two runs differ in seed or data: use Reset, not New seed")
-    last = min(run.records[-1].step for run in (hand, other))
-    if last < ENOUGH + 10:
-        return Verdict("wrong", f"the shorter run has {last} steps: both need {ENOUGH + 10}")
-    mine, its = (
-        sum(next(r for r in reversed(run.records) if r.step <= last).scores.values()) / 2 for run in (hand, other)
-    )
-    said = f"mean of accuracy and AP after {last} steps: you {mine:.3f}, {name} {its:.3f}"
+    faults = [_fault_of_a_method(run) for run in runs]
+    others = [k for k, fault in enumerate(faults) if not fault]
+    if not others:
+        said = next((fault for fault in reversed(faults) if fault and fault != NO_METHOD), NO_METHOD)
+        return Verdict("wrong", said)
+    hands = [k for k in range(len(runs)) if k > others[0] and not _fault_of_a_hand(runs[k])]
+    if not hands:
+        later = runs[others[0] + 1 :]
+        return Verdict("wrong", _fault_of_a_hand(later[-1]) if later else "now press Reset and steer by hand")
+    hand = runs[hands[-1]]
+    pairs = [runs[k] for k in others if k < hands[-1] and _surroundings(runs[k]) == _surroundings(hand)]
+    if not pairs:
+        return Verdict("wrong", "the two runs differ in seed, data or learning rate: use Reset, and steer weights only")
+    name = pairs[-1].records[0].method
+    mine, its = ((judged.scores[ACCURACY] + judged.scores[AP]) / 2 for _, judged in map(_judged_run, (hand, pairs[-1])))
+    said = f"mean of accuracy and AP after {ENOUGH} steps: you {mine:.3f}, {name} {its:.3f}"
     return Verdict("right", said) if mine > its else Verdict("wrong", f"{said}; once more")
+
+
+NO_METHOD = "there is no earlier run of a method: let one train, then press Reset and steer"
+
+
+def _fault_of_a_method(run: Any) -> str:
+    """Say why a run is not that of a method left alone; an empty string if it is."""
+    records, judged = _judged_run(run)
+    methods = {record.method for record in records}
+    if not methods - {"StaticWeights", "EqualWeights"}:
+        return NO_METHOD
+    name = min(methods - {"StaticWeights", "EqualWeights"})
+    if len(methods) > 1:
+        return f"the run of {name} had other methods, too: choose one before its first step"
+    if _was_steered(records) or len(set(records[0].weights.values())) > 1:
+        return f"{name} was not left alone: it trains with equal weights and nobody's hand"
+    return "" if judged else f"the run of {name} has {records[-1].step} steps: it needs {ENOUGH}"
+
+
+def _fault_of_a_hand(run: Any) -> str:
+    """Say why a run is not one by hand; an empty string if it is."""
+    records, judged = _judged_run(run)
+    if other := {record.method for record in records} - {"StaticWeights"}:
+        return f"the last run is not by hand, it has steps of {min(other)}: Pause, Reset, choose static weights, Start"
+    return "" if judged else f"the last run has {records[-1].step} steps: it needs {ENOUGH}"
+
+
+def _judged_run(run: Any) -> tuple[Sequence[Any], Any]:
+    return _judged(run.records)
+
+
+def _judged(records: Sequence[Any]) -> tuple[Sequence[Any], Any]:
+    """Return the records of the steps that count, and the one with the scores of step 641; `None` if it is to come."""
+    stride = records[1].step - records[0].step if len(records) > 1 else 1
+    there = records[-1].step + stride > ENOUGH  # of a long run, not every record is kept
+    judged = next((record for record in records if there and record.step > SCORED), None)
+    return [record for record in records if record.step <= ENOUGH], judged
+
+
+def _surroundings(run: Any) -> tuple[Any, ...]:
+    """Return what two runs must have in common: all but weights and method."""
+    settings = {name: value for name, value in run.settings.items() if name not in ("weights", "method", "rate")}
+    data = {step: change["data"] for step, change in run.schedule.items() if "data" in change and step < ENOUGH}
+    return settings, data, [(key, part[0].step) for key, part, _ in _phases(_judged_run(run)[0], lambda r: r.rate)]
+
+
+def _is_untouched(records: Sequence[Any]) -> bool:
+    """Whether nobody has set anything: equal static weights all along."""
+    return all(r.method in ("StaticWeights", "EqualWeights") and len(set(r.weights.values())) == 1 for r in records)
 
 
 def _was_steered(records: Sequence[Any]) -> bool:
     return any(a.weights != b.weights for a, b in pairwise(records))
 
 
-def _phases(records: Sequence[Any], of: Any) -> list[tuple[Any, list[Any]]]:
-    return [(key, list(part)) for key, part in groupby(records, of)]
+def _phases(records: Sequence[Any], of: Any) -> list[tuple[Any, list[Any], int]]:
+    """Return what is so, the records meanwhile, and for how many steps at most.
+
+    Of a long run not every record is kept, and a change is known to one record only.
+    """
+    parts = [(key, list(part)) for key, part in groupby(records, of)]
+    stride = records[1].step - records[0].step if len(records) > 1 else 1
+    ends = [*(part[0].step for _, part in parts[1:]), records[-1].step + 1]
+    return [(key, part, end - part[0].step + stride - 1) for (key, part), end in zip(parts, ends, strict=True)]
 
 
-def _loss(records: Sequence[Any], task: str) -> float:
+def _loss(records: Sequence[Any], task: str) -> float | None:
     values = [record.losses[task] for record in records if task in record.losses]
-    return sum(values) / max(len(values), 1)
+    return sum(values) / len(values) if values else None
 
 
 EXERCISES = (
@@ -190,7 +259,7 @@ EXERCISES = (
         "04.3",
         "One constant",
         "Reset, choose static weights, set both sliders before the first step (Pause, Reset, set, Start), and then keep "
-        f"your hands off until step {ENOUGH + 10}. Find a ratio that reaches accuracy {CONSTANT[ACCURACY]} and AP "
+        f"your hands off until step {ENOUGH}. Find a ratio that reaches accuracy {CONSTANT[ACCURACY]} and AP "
         f"{CONSTANT[AP]} there: what the course's tuned constant reaches, with a little to spare.",
         2,
         10,
@@ -235,14 +304,15 @@ EXERCISES = (
                 lambda weights, norms, cosine: losers(weights, norms, cosine).flip(0),
             ),
         ),
-        calls=24,
+        calls=40,
     ),
     LabExercise(
         "04.5",
         "Beat a method by hand",
-        f"Choose a method other than static weights, press Reset and let it train for {ENOUGH + 10} steps. Press Reset again, "
-        "choose static weights, and steer the same network by hand, as long. Better is the higher mean of accuracy and "
-        "AP at the end of the shorter run. The check takes `lab.runs`.",
+        f"Both sliders at 1: Pause, choose another method of the menu than static weights, Reset, Start, and leave it alone "
+        f"for {ENOUGH} steps. Then Pause, choose static weights, Reset, Start, and steer the same network by hand, as long, "
+        f"with nothing but the two sliders. Better is the higher mean of accuracy and AP at step {ENOUGH}. The check takes "
+        "`lab.runs`.",
         3,
         10,
         (
@@ -252,6 +322,7 @@ EXERCISES = (
         ),
         by_hand,
         _beaten,
+        of="runs",
     ),
 )
 
@@ -260,7 +331,7 @@ QUIZ = (
         "detect's weight goes to 0, and detect's loss *rises*. Why?",
         (
             Option(
-                "its head goes on training with the wrong sign",
+                "its head goes on training, but with the wrong sign of its loss",
                 "its head gets no gradient at all and stands still.",
             ),
             Option("the encoder moves on under a head that stands still", "it follows classify alone.", True),

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mtlkit.exercises.engine import Exercise, value_and_gradients
+from mtlkit.exercises.engine import Exercise, learning
 from mtlkit.exercises.questions import Option, Question
 
 
@@ -13,8 +13,9 @@ def uncertainty_total(losses, s):
 
 
 def _losses_and_s(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    losses = (torch.rand(3, generator=generator) + 0.1).requires_grad_()
-    return losses, torch.randn(3, generator=generator).requires_grad_()
+    K = int(torch.randint(1, 6, (), generator=generator))
+    losses = (torch.rand(K, generator=generator) + 0.1).requires_grad_()
+    return losses, torch.randn(K, generator=generator).requires_grad_()
 
 
 def dwa_weights(before, last, T):
@@ -23,7 +24,7 @@ def dwa_weights(before, last, T):
 
 
 def _two_epochs(generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
-    before, last = torch.rand(2, 4, generator=generator) + 0.2
+    before, last = torch.rand(2, int(torch.randint(2, 7, (), generator=generator)), generator=generator) + 0.2
     return before, last, float(0.5 + 2 * torch.rand((), generator=generator))
 
 
@@ -40,12 +41,14 @@ def _project(g: Tensor, other: Tensor) -> Tensor:
 
 
 def _pair(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    return 2 * torch.randn(4, generator=generator), torch.randn(4, generator=generator)
+    P = int(torch.randint(2, 9, (), generator=generator))
+    return 2 * torch.randn(P, generator=generator), torch.randn(P, generator=generator)
 
 
 def _pair_that_may_agree(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     g_a, g_b = _pair(generator)
-    return g_a + 2 * torch.rand((), generator=generator) * g_b, g_b
+    longer, shorter = g_a + 2 * torch.rand((), generator=generator) * g_b, g_b
+    return (longer, shorter) if torch.rand((), generator=generator) < 0.5 else (shorter, longer)
 
 
 def mgda_weight(g_a, g_b):
@@ -93,7 +96,7 @@ EXERCISES = (
                 lambda losses, s: (0.5 * torch.exp(-s) * losses - 0.5 * s).sum(),
             ),
         ),
-        value_and_gradients,
+        learning,
     ),
     Exercise(
         "05.2",
@@ -157,7 +160,8 @@ EXERCISES = (
                 lambda a, b: a - min(0.0, float(a @ b)) / b.norm() * b + b - min(0.0, float(a @ b)) / a.norm() * a,
             ),
             (
-                "the second gradient was projected off the *already changed* first one: use the original",
+                "only the first gradient was changed, or the second was projected off the *already changed* first one: "
+                "each loses its part against the *original* other",
                 lambda a, b: _project(a, b) + _project(b, _project(a, b)),
             ),
             ("that is the mean of the two; the sum is asked for", lambda a, b: pcgrad(a, b) / 2),
@@ -197,7 +201,7 @@ EXERCISES = (
                 lambda a, b: ((a - b) @ b / ((a - b) @ (a - b))).clamp(0, 1),
             ),
             (
-                "you made the gradients unit length first: then w is always ½. Length matters to MGDA",
+                "w is not always ½: that is so for gradients made unit length first, but length matters to MGDA",
                 lambda a, b: torch.tensor(0.5),
             ),
             (
@@ -240,7 +244,10 @@ QUIZ = (
     Question(
         "A new method beats *equal* weights on your data. You conclude that",
         (
-            Option("it beats static weights", "equal weights are one point of the static front; tune the others."),
+            Option(
+                "it beats static weights, of which equal weights are one",
+                "equal weights are one point of the static front; tune the others.",
+            ),
             Option("it resolves gradient conflict", "it may just have found a better ratio of the tasks."),
             Option("you should also compare with tuned static weights", "at the same budget, over seeds.", True),
             Option("equal weights are useless", "they may be near the best of the front on other data."),

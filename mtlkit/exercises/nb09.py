@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mtlkit.exercises.engine import Exercise, value_and_gradients
+from mtlkit.exercises.engine import Exercise, learning
 from mtlkit.exercises.questions import Option, Question
 
 
@@ -14,8 +14,10 @@ def mixture(sizes, T):
 
 
 def _sizes(generator: torch.Generator) -> tuple[Tensor, float]:
-    sizes = torch.randint(10, 10_000, (4,), generator=generator).double()
-    return sizes, float(1.5 + 3 * torch.rand((), generator=generator))
+    sizes = torch.randint(
+        10, 10_000, (int(torch.randint(2, 7, (), generator=generator)),), generator=generator
+    ).double()
+    return sizes, float(0.5 + 4 * torch.rand((), generator=generator))
 
 
 def accumulated_loss(losses, tokens):
@@ -24,8 +26,9 @@ def accumulated_loss(losses, tokens):
 
 
 def _parts(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    losses = (torch.rand(4, generator=generator) + 0.5).requires_grad_()
-    return losses, torch.randint(1, 200, (4,), generator=generator)
+    P = int(torch.randint(2, 7, (), generator=generator))
+    losses = (torch.rand(P, generator=generator) + 0.5).requires_grad_()
+    return losses, torch.randint(1, 200, (P,), generator=generator)
 
 
 def adapted(x, W, A, B):
@@ -34,8 +37,10 @@ def adapted(x, W, A, B):
 
 
 def _layer(generator: torch.Generator) -> tuple[Tensor, ...]:
-    shapes = ((3, 6), (5, 6), (2, 6), (5, 2))
-    return tuple(torch.randn(*shape, generator=generator).requires_grad_() for shape in shapes)
+    N, into, out, r = torch.randint(1, 8, (4,), generator=generator).tolist()
+    shapes = ((N, into), (out, into), (r, into), (out, r))
+    x, W, A, B = (torch.randn(*shape, generator=generator).requires_grad_() for shape in shapes)
+    return x, W.detach(), A, B  # W is frozen
 
 
 def step_flops(width, layers, tokens):
@@ -44,7 +49,7 @@ def step_flops(width, layers, tokens):
 
 
 def _sizes_of_a_step(generator: torch.Generator) -> tuple[int, int, int]:
-    width, layers, tokens = (int(torch.randint(low, 40 * low, (), generator=generator)) for low in (8, 1, 100))
+    width, layers, tokens = (int(torch.randint(low, 40 * low, (), generator=generator)) for low in (1, 1, 100))
     return width, layers, tokens
 
 
@@ -102,7 +107,7 @@ EXERCISES = (
                 lambda loss, n: (loss / n).sum() / n.sum(),
             ),
         ),
-        value_and_gradients,
+        learning,
     ),
     Exercise(
         "09.3",
@@ -127,7 +132,7 @@ EXERCISES = (
                 lambda x, W, A, B: x @ W.T + x @ A.detach().T @ B.T,
             ),
         ),
-        value_and_gradients,
+        learning,
     ),
     Exercise(
         "09.4",
@@ -160,7 +165,10 @@ QUIZ = (
     Question(
         "A language model trains on 90 % English and 10 % sums, with one loss, the mean over all tokens. Its loss weights are",
         (
-            Option("absent: there is one loss", "it is a sum over tasks all the same, each with its share of tokens."),
+            Option(
+                "absent: there is one loss, so nothing to weigh",
+                "it is a sum over tasks all the same, each with its share of tokens.",
+            ),
             Option("1 for both tasks", "then a token of the small task would count more than one of English."),
             Option("the tasks' shares of the tokens", "the mixture of the data *is* the weighting.", True),
             Option("learned", "nothing in the loss can change them."),
@@ -179,7 +187,7 @@ QUIZ = (
         "What does activation checkpointing save, and what does it cost?",
         (
             Option(
-                "optimiser memory, for some accuracy",
+                "optimiser memory, for a little accuracy in the last digits",
                 "it does not touch the optimiser, and the update is the same.",
             ),
             Option("activations, for about a third more operations", "the forward pass is done twice.", True),
@@ -191,7 +199,11 @@ QUIZ = (
         "Two processes hold half the batch each, 30 and 10 labels of a task. Each divides by its own number. The average is",
         (
             Option("right: averages of averages are averages", "only where all parts are equally large."),
-            Option("wrong: a label in the second half counts three times as much", "divide by 40 in both.", True),
+            Option(
+                "wrong: a label in the second half counts three times as much",
+                "an average of the two is right if both divide by 20, half of all 40.",
+                True,
+            ),
             Option("wrong only for gradient methods", "a plain sum of losses is just as wrong."),
             Option("right after enough steps", "the bias does not average out: it favours scarce labels always."),
         ),

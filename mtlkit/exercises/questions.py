@@ -1,5 +1,6 @@
 """The quiz that ends a notebook: four questions, four options each, feedback for every option."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,10 +18,19 @@ class Option(NamedTuple):
 
 @dataclass(frozen=True)
 class Question:
-    """A question with four options, one of them right."""
+    """A question with four options, one of them right.
+
+    Attributes:
+        text: of the question.
+        options: in an order that is drawn from the text, so that no place is right more often than another.
+    """
 
     text: str
     options: tuple[Option, Option, Option, Option]
+
+    def __post_init__(self) -> None:
+        shuffled = random.Random(self.text).sample(self.options, len(self.options))
+        object.__setattr__(self, "options", tuple(shuffled))
 
     def feedback(self, letter: str) -> str:
         """Return what to tell who answered `letter`."""
