@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from torchvision.ops import generalized_box_iou
 
 from mtlkit.exercises import EXERCISES, Exercise, grade
-from mtlkit.exercises.engine import learning
+from mtlkit.exercises.differences import learning
 
 FUNCTIONS = {id: found for id, found in EXERCISES.items() if isinstance(found, Exercise)}
 LEARNED = [id for id, found in FUNCTIONS.items() if found.observe is learning]

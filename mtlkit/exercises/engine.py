@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from mtlkit.exercises.differences import NotATensorError, difference
 
 Function = Callable[..., Any]
 
@@ -135,10 +136,6 @@ class _NothingReturned(Exception):
     pass
 
 
-class _NotATensor(Exception):
-    pass
-
-
 class _Changed(Exception):
     pass
 
@@ -160,7 +157,7 @@ def _compare(exercise: Exercise, answer: Any) -> Verdict:
             return NOT_ATTEMPTED
         except _NothingReturned:
             return Verdict("wrong", "it returns nothing: is there a return in every branch?")
-        except _NotATensor as other:
+        except NotATensorError as other:
             return Verdict("wrong", f"one tensor is expected, not {other}")
         except _Changed as change:
             return Verdict(
@@ -237,118 +234,6 @@ def _same_mistake(exercise: Exercise, mistake: Function, found: Sequence[Any]) -
         if difference(result, wrong) or difference(wrong, result):
             return False
     return True
-
-
-@dataclass(frozen=True)
-class Learning:
-    """A number that is to be learned from.
-
-    Attributes:
-        value: of it.
-        gradients: name of a tensor → the gradient with respect to it, `None` where none reaches it.
-    """
-
-    value: Tensor
-    gradients: dict[str, Tensor | None]
-
-    def differs_from(self, expected: "Learning") -> str:
-        """Say in words how it differs from what is expected."""
-        if text := difference(self.value, expected.value):
-            return text
-        if self.gradients.keys() != expected.gradients.keys():
-            return "it is of other tensors"
-        cut, expected_cut = (all(g is None for g in each.gradients.values()) for each in (self, expected))
-        if cut and not expected_cut:
-            return (
-                "the value is right, but nothing learns from it: it is not connected to the graph (.item(), .detach() "
-                "or a new tensor?)"
-            )
-        for name, right in expected.gradients.items():
-            mine = self.gradients[name]
-            if mine is None and right is not None:
-                return f"the value is right, but no gradient reaches `{name}`: it is cut off on the way (.detach()?)"
-            if mine is not None:
-                wanted = torch.zeros_like(mine) if right is None else right
-                if text := difference(mine, wanted, f"the gradient with respect to `{name}`"):
-                    return text
-        return ""
-
-
-def difference(found: Any, expected: Any, what: str = "the result") -> str:
-    """Say in words how `found` differs from `expected`; an empty string if it does not."""
-    if isinstance(expected, Learning):
-        return found.differs_from(expected)
-    if isinstance(expected, dict):
-        if not isinstance(found, dict) or found.keys() != expected.keys():
-            return f"{what} should be a dictionary of {', '.join(map(str, expected))}"
-        pairs = [(found[key], expected[key], f"{what} of {key!r}") for key in expected]
-    elif isinstance(expected, tuple | list):
-        if not isinstance(found, tuple | list) or len(found) != len(expected):
-            return f"{what} should have {len(expected)} parts"
-        names = getattr(expected, "_fields", [f"part {k + 1} of {what}" for k in range(len(expected))])
-        pairs = [(a, b, name.replace("_", " ")) for a, b, name in zip(found, expected, names, strict=True)]
-    else:
-        return _number_difference(found, expected, what)
-    return next((text for text in (difference(*pair) for pair in pairs) if text), "")
-
-
-def _number_difference(found: Any, expected: Any, what: str) -> str:
-    try:
-        a, b = _numbers(found), _numbers(expected)
-    except (TypeError, ValueError, RuntimeError):
-        return f"{what} should be numbers, not {type(found).__name__}"
-    if a.numel() == 1 and b.ndim == 0:  # [1] and [] are the same to who reads it
-        a = a.reshape(())
-    if a.shape != b.shape:
-        return f"{what} has the shape {list(a.shape)}, expected {list(b.shape)}"
-    if torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True):
-        return ""
-    if a.numel() == 1:
-        return f"{what} is {a.item():.4g}, expected {b.item():.4g}"
-    k = int((a - b).abs().nan_to_num(torch.inf).argmax())
-    at = ", ".join(str(int(i)) for i in torch.unravel_index(torch.tensor(k), a.shape))
-    return f"{what} is {a.flatten()[k].item():.4g} at [{at}], expected {b.flatten()[k].item():.4g}"
-
-
-def _numbers(value: Any) -> Tensor:
-    """Return anything that is made of numbers in float64: tensors, arrays, fractions, decimals, lists of them."""
-    if isinstance(value, Tensor | np.ndarray) and "complex" in str(value.dtype):
-        raise TypeError("real numbers are expected")
-    if isinstance(value, Tensor):
-        return value.detach().double()
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.array(value, dtype=np.float64))
-    if isinstance(value, list | tuple):
-        return torch.stack([_numbers(each) for each in value]) if value else torch.empty(0, dtype=torch.double)
-    if isinstance(value, str):
-        raise TypeError("a text is no number")
-    return torch.tensor(float(value), dtype=torch.double)
-
-
-def learning(answer: Function, arguments: Mapping[str, Any]) -> Learning:
-    """Return the number that `answer` gives, and its gradient for each tensor that wants one."""
-    value = answer(*arguments.values())
-    if isinstance(value, list | tuple | dict):
-        raise _NotATensor(f"a {type(value).__name__}")
-    value = value if isinstance(value, Tensor) else _numbers(value)
-    wanted = {name: tensor for name, tensor in _tensors(arguments) if tensor.requires_grad}
-    gradients: Sequence[Tensor | None] = [None] * len(wanted)
-    if value.requires_grad:
-        mixed = torch.rand(value.shape, generator=torch.Generator().manual_seed(0)) + 0.5 if value.ndim > 1 else 1.0
-        gradients = torch.autograd.grad((mixed * value).sum(), list(wanted.values()), allow_unused=True)
-    return Learning(value.detach(), dict(zip(wanted, gradients, strict=True)))
-
-
-def _tensors(tree: Any, name: str = "") -> list[tuple[str, Tensor]]:
-    if isinstance(tree, torch.nn.Module):
-        return [(f"{name}.{inner}", parameter) for inner, parameter in tree.named_parameters()]
-    if isinstance(tree, Mapping):
-        named = [(f"{name}[{key!r}]" if name else str(key), part) for key, part in tree.items()]
-    elif isinstance(tree, list | tuple):
-        named = [(f"{name}[{k}]", part) for k, part in enumerate(tree)]
-    else:
-        return [(name, tree)] if isinstance(tree, Tensor) else []
-    return [found for inner, part in named for found in _tensors(part, inner)]
 
 
 def _fold(title: str, text: str) -> str:

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from mtlkit.exercises.engine import Exercise, learning
+from mtlkit.exercises.differences import learning
+from mtlkit.exercises.engine import Exercise
 from mtlkit.exercises.questions import Option, Question
 from mtlkit.model import SharedEncoderModel
 

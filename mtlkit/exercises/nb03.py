@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mtlkit.exercises.engine import Exercise, learning
+from mtlkit.exercises.differences import learning
+from mtlkit.exercises.engine import Exercise
 from mtlkit.exercises.questions import Option, Question
 
 

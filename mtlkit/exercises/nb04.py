@@ -1,17 +1,25 @@
 """What to do in the live lab of notebook 04, and its quiz. Checks look at what the lab recorded."""
 
 from collections.abc import Sequence
-from itertools import groupby, pairwise
 from typing import Any
 
 import torch
 
 from mtlkit.exercises.engine import NOT_ATTEMPTED, Exercise, LabExercise, Verdict
+from mtlkit.exercises.labruns import (
+    ENOUGH,
+    is_untouched,
+    judged_of,
+    judged_run,
+    mean_loss,
+    phases,
+    surroundings,
+    was_steered,
+)
 from mtlkit.exercises.questions import Option, Question
 
 LONG = 150  # steps that a phase must last
 ON = 0.5  # detect's weight while it learns, at least
-ENOUGH, SCORED = 650, 648  # steps of a run that is compared; after so many, the scores of step 641 are there
 EARLY = 540  # by then there is a moment as good as GOOD; with equal weights AP is 0.05 lower
 ACCURACY, AP = "classify/accuracy", "detect/ap"
 GOOD = {ACCURACY: 0.7, AP: 0.27}
@@ -25,12 +33,12 @@ def starve(lab):
 
 
 def _starved(records: Sequence[Any]) -> Verdict:
-    if not _was_steered(records):
+    if not was_steered(records):
         return NOT_ATTEMPTED
     if any(r.weights["classify"] == 0 for r in records) and not any(r.weights["detect"] == 0 for r in records):
         return Verdict("wrong", "that starves classify: take detect's weight to 0")
     fed, starving, both_off = list[Any](), list[Any](), False
-    for state, part, steps in _phases(records, _state):
+    for state, part, steps in phases(records, _state):
         if state == "fed" and steps >= LONG and not starving:
             fed = part
         elif state == "starving" and fed and steps >= LONG and not starving:
@@ -44,7 +52,7 @@ def _starved(records: Sequence[Any]) -> Verdict:
         return Verdict("wrong", "classify must go on learning meanwhile: a weight of 0 for both trains nothing")
     if not starving:
         return Verdict("wrong", f"not for long enough: detect's weight must stay at 0 for {LONG} steps")
-    before, after = _loss(fed[-30:], "detect"), _loss(starving[-30:], "detect")
+    before, after = mean_loss(fed[-30:], "detect"), mean_loss(starving[-30:], "detect")
     if before is None or after is None:
         return Verdict("wrong", "no scene had boxes meanwhile, so detect's loss is not known: give the boxes back")
     rise = "rose" if after > before else "fell"
@@ -69,7 +77,7 @@ def balance(lab):
 def _balanced(records: Sequence[Any]) -> Verdict:
     records = [record for record in records if record.step <= EARLY]
     scored = [record for record in records if record.scores]
-    if not scored or _is_untouched(records):
+    if not scored or is_untouched(records):
         return NOT_ATTEMPTED
     best = max((r.scores for r in scored), key=lambda scores: min(scores[k] - GOOD[k] for k in GOOD))
     said = f"accuracy {best[ACCURACY]:.2f}, AP {best[AP]:.2f}"
@@ -88,8 +96,8 @@ def match(lab):
 def _matched(records: Sequence[Any]) -> Verdict:
     if not records or records[-1].step < LONG:
         return NOT_ATTEMPTED
-    records, judged = _judged(records)
-    if _was_steered(records):
+    records, judged = judged_of(records)
+    if was_steered(records):
         return Verdict("wrong", "the weights must stay the same from the first step on: press Reset, and hands off")
     if judged is None:
         return Verdict("wrong", f"that are {records[-1].step} steps; let it go on to {ENOUGH}, so that 641 is scored")
@@ -133,7 +141,7 @@ def by_hand(lab):
 
 def _beaten(runs: Sequence[Any]) -> Verdict:
     runs = [run for run in runs if run.records]
-    if len(runs) < 2 and not (runs and _was_steered(runs[0].records)):
+    if len(runs) < 2 and not (runs and was_steered(runs[0].records)):
         return NOT_ATTEMPTED
     faults = [_fault_of_a_method(run) for run in runs]
     others = [k for k, fault in enumerate(faults) if not fault]
@@ -145,11 +153,11 @@ def _beaten(runs: Sequence[Any]) -> Verdict:
         later = runs[others[0] + 1 :]
         return Verdict("wrong", _fault_of_a_hand(later[-1]) if later else "now press Reset and steer by hand")
     hand = runs[hands[-1]]
-    pairs = [runs[k] for k in others if k < hands[-1] and _surroundings(runs[k]) == _surroundings(hand)]
+    pairs = [runs[k] for k in others if k < hands[-1] and surroundings(runs[k]) == surroundings(hand)]
     if not pairs:
         return Verdict("wrong", "the two runs differ in seed, data or learning rate: use Reset, and steer weights only")
     name = pairs[-1].records[0].method
-    mine, its = ((judged.scores[ACCURACY] + judged.scores[AP]) / 2 for _, judged in map(_judged_run, (hand, pairs[-1])))
+    mine, its = ((judged.scores[ACCURACY] + judged.scores[AP]) / 2 for _, judged in map(judged_run, (hand, pairs[-1])))
     said = f"mean of accuracy and AP after {ENOUGH} steps: you {mine:.3f}, {name} {its:.3f}"
     return Verdict("right", said) if mine > its else Verdict("wrong", f"{said}; once more")
 
@@ -159,68 +167,24 @@ NO_METHOD = "there is no earlier run of a method: let one train, then press Rese
 
 def _fault_of_a_method(run: Any) -> str:
     """Say why a run is not that of a method left alone; an empty string if it is."""
-    records, judged = _judged_run(run)
+    records, judged = judged_run(run)
     methods = {record.method for record in records}
     if not methods - {"StaticWeights", "EqualWeights"}:
         return NO_METHOD
     name = min(methods - {"StaticWeights", "EqualWeights"})
     if len(methods) > 1:
         return f"the run of {name} had other methods, too: choose one before its first step"
-    if _was_steered(records) or len(set(records[0].weights.values())) > 1:
+    if was_steered(records) or len(set(records[0].weights.values())) > 1:
         return f"{name} was not left alone: it trains with equal weights and nobody's hand"
     return "" if judged else f"the run of {name} has {records[-1].step} steps: it needs {ENOUGH}"
 
 
 def _fault_of_a_hand(run: Any) -> str:
     """Say why a run is not one by hand; an empty string if it is."""
-    records, judged = _judged_run(run)
+    records, judged = judged_run(run)
     if other := {record.method for record in records} - {"StaticWeights"}:
         return f"the last run is not by hand, it has steps of {min(other)}: Pause, Reset, choose static weights, Start"
     return "" if judged else f"the last run has {records[-1].step} steps: it needs {ENOUGH}"
-
-
-def _judged_run(run: Any) -> tuple[Sequence[Any], Any]:
-    return _judged(run.records)
-
-
-def _judged(records: Sequence[Any]) -> tuple[Sequence[Any], Any]:
-    """Return the records of the steps that count, and the one with the scores of step 641; `None` if it is to come."""
-    stride = records[1].step - records[0].step if len(records) > 1 else 1
-    there = records[-1].step + stride > ENOUGH  # of a long run, not every record is kept
-    judged = next((record for record in records if there and record.step > SCORED), None)
-    return [record for record in records if record.step <= ENOUGH], judged
-
-
-def _surroundings(run: Any) -> tuple[Any, ...]:
-    """Return what two runs must have in common: all but weights and method."""
-    settings = {name: value for name, value in run.settings.items() if name not in ("weights", "method", "rate")}
-    data = {step: change["data"] for step, change in run.schedule.items() if "data" in change and step < ENOUGH}
-    return settings, data, [(key, part[0].step) for key, part, _ in _phases(_judged_run(run)[0], lambda r: r.rate)]
-
-
-def _is_untouched(records: Sequence[Any]) -> bool:
-    """Whether nobody has set anything: equal static weights all along."""
-    return all(r.method in ("StaticWeights", "EqualWeights") and len(set(r.weights.values())) == 1 for r in records)
-
-
-def _was_steered(records: Sequence[Any]) -> bool:
-    return any(a.weights != b.weights for a, b in pairwise(records))
-
-
-def _phases(records: Sequence[Any], of: Any) -> list[tuple[Any, list[Any], int]]:
-    """Return what is so, the records meanwhile, and for how many steps at most.
-
-    Of a long run not every record is kept, and a change is known to one record only.
-    """
-    parts = [(key, list(part)) for key, part in groupby(records, of)]
-    stride = records[1].step - records[0].step if len(records) > 1 else 1
-    ends = [*(part[0].step for _, part in parts[1:]), records[-1].step + 1]
-    return [(key, part, end - part[0].step + stride - 1) for (key, part), end in zip(parts, ends, strict=True)]
-
-
-def _loss(records: Sequence[Any], task: str) -> float | None:
-    values = [record.losses[task] for record in records if task in record.losses]
-    return sum(values) / len(values) if values else None
 
 
 EXERCISES = (

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from mtlkit.exercises.engine import Exercise, learning
+from mtlkit.exercises.differences import learning
+from mtlkit.exercises.engine import Exercise
 from mtlkit.exercises.questions import Option, Question
 
 
