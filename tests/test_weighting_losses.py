@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from mtlkit.machine import Group
 from mtlkit.model import SharedEncoderModel
 from mtlkit.weighting import (
     DBMTL,
@@ -327,3 +328,8 @@ def test_excess_mtl_treats_a_late_and_an_idle_task_fairly():
     method.combine(torch.randn(3, 50, generator=generator), ["a", "b", "late"])
     assert method.weights["late"] == pytest.approx(1, abs=0.2)
     assert sum(method.weights.values()) == pytest.approx(3)
+
+
+def test_what_needs_whole_gradients_refuses_parts_of_them():
+    with pytest.raises(WeightingError, match="ExcessMTL needs whole gradients"):
+        ExcessMTL().combine(torch.eye(2), ["a", "b"], Group(0, 2))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtlkit.machine import ALONE, Group
 from mtlkit.weighting.base import Losses, Update, as_parts, refuse_data_parallel
-from mtlkit.weighting.checks import check_finite, names
+from mtlkit.weighting.checks import WeightingError, check_finite, names
 from mtlkit.weighting.gradients import GradientWeighting
 from mtlkit.weighting.graph import Shared, shared_parameters
 from mtlkit.weighting.losses import positive
@@ -35,7 +35,13 @@ class _HistoryWeighting(GradientWeighting):
         raise NotImplementedError
 
     def combine(self, jacobian: Tensor, tasks: Sequence[str] = (), group: Group = ALONE) -> Tensor:
-        """Return the update direction `[P]` for gradients `[K, P]`, those of losses of 1, and take note of them."""
+        """Return the update direction `[P]` for gradients `[K, P]`, those of losses of 1, and take note of them.
+
+        Raises:
+            WeightingError: if each process of `group` has a part of the gradients only.
+        """
+        if group.size > 1:
+            raise WeightingError(f"{type(self).__name__} needs whole gradients; each process has a part of them here")
         tasks = names(tasks, len(jacobian))
         ones = torch.ones(len(jacobian), dtype=torch.double, device=jacobian.device)
         return self.update(jacobian, jacobian[:, :0], ones, tasks)[0]
