@@ -274,7 +274,8 @@ def _experiments(options: argparse.Namespace) -> int:
     from mtlkit import experiments
 
     for experiment in experiments.experiments_of(options.what, options.case):
-        for _ in experiments.run(experiment, options.seeds or experiments.SEEDS[options.what], workers=options.workers):
+        seeds = experiment.seeds or options.seeds or experiments.SEEDS[options.what]
+        for _ in experiments.run(experiment, seeds, workers=options.workers):
             pass
         print(f"{experiment.file()} is complete")
     return 0

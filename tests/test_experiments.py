@@ -1,11 +1,13 @@
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import ttest_rel
 from toy import TOY
 
+from mtlkit.cases import find_case
 from mtlkit.data import MultiMNIST
 from mtlkit.data.digits import mnist_digits
 from mtlkit.experiments import (
@@ -13,8 +15,10 @@ from mtlkit.experiments import (
     Budget,
     Experiment,
     Row,
+    compare,
     differences,
     experiments_of,
+    front_of,
     read,
     run,
     summarise,
@@ -22,7 +26,17 @@ from mtlkit.experiments import (
     with_delta_m,
 )
 from mtlkit.experiments.summary import holm
-from mtlkit.experiments.weighting import Problem, contest, contestants, weighting_experiment
+from mtlkit.experiments.weighting import (
+    RATES,
+    Problem,
+    contest,
+    contestants,
+    cost_of_a_step,
+    family,
+    rates,
+    steps_for_equal_seconds,
+    weighting_experiments,
+)
 from mtlkit.weighting import METHODS
 
 
@@ -176,24 +190,114 @@ def test_every_method_and_both_single_tasks_take_part(name):
 
 
 def test_any_case_can_be_compared_and_a_seed_gives_the_same_scores(tmp_path):
-    problem = Problem(TOY, Budget(steps=3), (0.5,))
+    problem = Problem(TOY, Budget(seconds=0.05), (0.5,))
     assert contestants(problem)["Uncertainty"]()[0].classification == ["larger"]  # "sum" is a regression
-    a, b = (contest(problem, "PCGrad", 1) for _ in range(2))
+    a, b = (contest(problem, "PCGrad", 1, steps=3) for _ in range(2))
     for name in ("val sum/error", "test larger/accuracy"):
         assert a[name] == b[name]
-    alone = contest(problem, "sum alone", 0)
-    assert "test larger/accuracy" not in alone and alone["test sum/error"] > 0
-    made = weighting_experiment(problem)
+    assert contest(problem, "PCGrad", 1, steps=3, rate=3.0)["val sum/error"] != a["val sum/error"]
+    (made,) = weighting_experiments(problem)  # with a budget in seconds all have the same seconds already
     some = Experiment(made.name, made.command, made.budget, made.columns, {"sum alone": made.settings["sum alone"]})
     (row,) = run(some, 1, tmp_path, workers=1, bar=False)
-    assert row.values["test sum/error"] == alone["test sum/error"]
+    assert row.values["test sum/error"] > 0 and "test larger/accuracy" not in row.values
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_kept_tables_are_complete(name):
-    (made,) = experiments_of("weighting", [name])
-    rows = read(made.name)
-    assert {(row.setting, row.seed) for row in rows} == {(s, seed) for s in made.settings for seed in range(10)}
-    assert all(row.values["seconds"] > 0 and set(row.values) == set(made.columns) for row in rows)
+    for made in experiments_of("weighting", [name]):
+        rows = read(made.name)
+        wanted = {(setting, seed) for setting in made.settings for seed in range(made.seeds or 10)}
+        assert {(row.setting, row.seed) for row in rows} == wanted
+        assert all(set(row.values) == set(made.columns) for row in rows)
     with pytest.raises(ValueError, match="no experiment 'magic'"):
         experiments_of("magic")
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_equal_seconds_are_equal(name):
+    """What was planned by the cost of a step is what the runs took, single tasks together."""
+    problem = PROBLEMS[name]
+    seconds = {setting: found["seconds"].mean for setting, found in summarise(read(f"{problem.table}_seconds")).items()}
+    alone = [setting for setting in seconds if setting.endswith(" alone")]
+    seconds["alone"] = sum(seconds.pop(setting) for setting in alone)
+    middle = sorted(seconds.values())[len(seconds) // 2]
+    assert all(0.85 < taken / middle < 1.15 for taken in seconds.values()), seconds
+    equal = read(problem.table)
+    assert {row.values["steps"] for row in equal} == {problem.budget.steps}
+    assert steps_for_equal_seconds(problem, "NashMTL") == problem.budget.steps
+    assert steps_for_equal_seconds(problem, "EqualWeights") > 1.2 * problem.budget.steps
+    assert steps_for_equal_seconds(problem, alone[0]) < problem.budget.steps
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_as_many_steps_are_the_same_run(name):
+    table = PROBLEMS[name].table
+    equal, seconds = ({(r.setting, r.seed): r.values for r in read(t)} for t in (table, f"{table}_seconds"))
+    same = [key for key, values in seconds.items() if values["steps"] == PROBLEMS[name].budget.steps]
+    assert ("NashMTL", 0) in same and all(seconds[key] == equal[key] for key in same)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_every_family_has_a_rate_of_its_own(name):
+    problem = PROBLEMS[name]
+    found = rates(problem)
+    assert {family(setting) for setting in contestants(problem)} == set(found) and set(found.values()) <= set(RATES)
+
+
+def test_the_rate_reaches_the_optimiser_of_the_course():
+    problem = Problem(find_case("multimnist", pairs=256, val_pairs=64, test_pairs=64), Budget(steps=3), (0.5,))
+    found = [contest(problem, "EqualWeights", 0, steps=30, rate=rate) for rate in (0.01, 1.0)]
+    assert found[0]["val left/accuracy"] != found[1]["val left/accuracy"]
+
+
+def test_a_step_on_gradients_costs_more():
+    problem = Problem(TOY, Budget(steps=3), (0.5,))
+    assert cost_of_a_step(problem, "EqualWeights", 0) == {"cost": 1.0}
+    assert cost_of_a_step(problem, "PCGrad", 0)["cost"] > 1.05
+
+
+def test_a_front_comes_with_its_uncertainty():
+    """Two points make a front from (0, 1) to (1, 0); a third setting lies far beyond it, one below, one at it."""
+    noise = [0.0, 0.1, -0.1, 0.05, -0.05]
+    places = {"low": (0.0, 1.0), "high": (1.0, 0.0), "far": (0.9, 0.9), "below": (0.2, 0.2), "at": (0.5, 0.5)}
+    rows = [
+        Row(name, seed, {"a": a + noise[seed], "b": b + noise[(seed + 2 * k) % 5]})
+        for k, (name, (a, b)) in enumerate(places.items())
+        for seed in range(5)
+    ]
+    found = front_of(rows, ("a", "b"), ["low", "high"], draws=500)
+    assert found.line == pytest.approx(np.array([[0.0, 1.0], [1.0, 0.0]]))
+    assert found.beyond["far"] == 1 and found.beyond["below"] == 0 and 0.1 < found.beyond["at"] < 0.9
+    middle = found.band[np.abs(found.band[:, 0] - 0.5).argmin()]
+    assert middle[1] < 1 - middle[0] < middle[2] < middle[1] + 0.3
+
+
+def test_what_is_dominated_is_not_on_the_front():
+    rows = [Row(name, 0, {"a": a, "b": b}) for name, (a, b) in {"x": (0, 1), "y": (1, 0), "z": (0.5, -1)}.items()]
+    assert len(front_of(rows, ("a", "b"), ["x", "y", "z"], draws=2).line) == 2
+
+
+def test_a_table_of_methods_is_held_against_its_best_static_weight():
+    random, nan = np.random.default_rng(0), math.nan
+
+    def runs(name, a, b, val):
+        given = {"val a": val + 0 * a, "val b": val + 0 * b}
+        return [
+            Row(name, seed, given | {"test a": a + e[0], "test b": b + e[1]})
+            for seed, e in enumerate(random.normal(0, 0.01, (6, 2)))
+        ]
+
+    rows = [
+        *runs("a alone", 1.0, nan, 1.0),
+        *runs("b alone", nan, 1.0, 1.0),
+        *runs("EqualWeights", 0.5, 0.5, 0.4),
+        *runs("static 2", 0.8, 0.3, 0.5),
+        *runs("Good", 0.9, 0.9, 0.1),
+        *runs("Bad", 0.2, 0.2, 0.9),
+        *runs("Same", 0.8, 0.3, 0.0),
+    ]
+    found = compare(rows, {"a": "a", "b": "b"})
+    assert found.tuned == "static 2"  # chosen by validation, though another is as good on test data
+    assert found.better() == ["Good"] and found.worse() == ["Bad"] and found.beyond() == ["Good"]
+    assert set(found.gaps) == {"Good", "Bad", "Same"} and found.gaps["Good"].mean == pytest.approx(35, abs=1)
+    assert found.summary["Good"]["test Δm"].mean == pytest.approx(-10, abs=1)

@@ -7,9 +7,12 @@ from PIL import Image
 from mtlkit import plots
 from mtlkit.cases import SeenText, find_case
 from mtlkit.data import DigitScenes
+from mtlkit.experiments import Row, front_of, summarise
 from mtlkit.lab import DetectionExplorer, front
+from mtlkit.plots.methods import FAMILIES
 from mtlkit.training import train
 from mtlkit.upkeep.figures import scene_classes
+from mtlkit.weighting import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +91,30 @@ def test_the_sharing_explorer_counts_and_redraws():
     assert explorer.ratio == 1100 / 2000 and "55 %" in explorer.says
     explorer["number of tasks"] = 1
     assert explorer.ratio == 1 and explorer.widget.image != before and explorer.widget.alt
+
+
+def test_the_family_tree_has_every_method_once():
+    names = [name for hows in FAMILIES.values() for methods in hows.values() for name in methods]
+    assert sorted(names) == sorted(METHODS)
+    assert all(name in plots.method_tree().alt for name in METHODS)
+
+
+def test_the_front_is_drawn_with_its_uncertainty_and_the_cost():
+    rows = [
+        Row(name, seed, {"test a": a + seed / 100, "test b": b - seed / 100, "test Δm": a + b, "steps": 10.0})
+        for name, (a, b) in {
+            "static 0.5": (0.2, 0.8),
+            "EqualWeights": (0.8, 0.2),
+            "MGDA": (0.7, 0.7),
+            "a alone": (0.9, float("nan")),
+            "b alone": (float("nan"), 0.9),
+        }.items()
+        for seed in range(3)
+    ]
+    line = front_of(rows, ("test a", "test b"), ["static 0.5", "EqualWeights"], draws=20)
+    drawn = {"scores": ("a", "b"), "labels": ("A", "B"), "named": ["MGDA"], "cost": "steps"}
+    figure = plots.front(summarise(rows), **drawn, line=line)
+    left, right = figure.axes
+    assert left.collections[0].get_label() == "front, 95 % of the draws"
+    assert right.get_xlabel() == "steps taken in the same time" and "2 static weights and 1 methods" in figure.alt
+    assert len(plots.front(summarise(rows), **drawn).axes[0].lines) >= len(left.lines)

@@ -1,10 +1,20 @@
 """Experiments over many seeds, kept as tables in `data/results`: one engine, one table, one summary."""
 
 from mtlkit.experiments.budget import Budget, train_and_score
-from mtlkit.experiments.summary import Difference, Interval, differences, summarise, with_delta_m
+from mtlkit.experiments.summary import (
+    Comparison,
+    Difference,
+    Front,
+    Interval,
+    compare,
+    differences,
+    front_of,
+    summarise,
+    with_delta_m,
+)
 from mtlkit.experiments.table import RESULTS, Experiment, Row, read, run
 from mtlkit.experiments.text import text_experiment
-from mtlkit.experiments.weighting import PROBLEMS, problem_of, weighting_experiment
+from mtlkit.experiments.weighting import PROBLEMS, problem_of, weighting_experiments
 
 SEEDS = {"weighting": 10, "text": 5}
 
@@ -13,12 +23,16 @@ __all__ = [
     "RESULTS",
     "SEEDS",
     "Budget",
+    "Comparison",
     "Difference",
     "Experiment",
+    "Front",
     "Interval",
     "Row",
+    "compare",
     "differences",
     "experiments_of",
+    "front_of",
     "read",
     "run",
     "summarise",
@@ -40,5 +54,5 @@ def experiments_of(what: str, cases: list[str] | None = None) -> list[Experiment
     if what == "text" and not cases:
         return [text_experiment()]
     if what == "weighting":
-        return [weighting_experiment(problem_of(name)) for name in cases or PROBLEMS]
+        return [made for name in cases or PROBLEMS for made in weighting_experiments(problem_of(name))]
     raise ValueError(f"there is no experiment {what!r} of {cases}: expected weighting, or text without a case")

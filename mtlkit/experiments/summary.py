@@ -5,6 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mtlkit.experiments.table import Row
 from mtlkit.tasks import delta_m
 
@@ -86,6 +89,63 @@ def differences(
     return {name: found[name]._replace(p=p) for name, p in zip(found, corrected, strict=True)}
 
 
+class Front(NamedTuple):
+    """The front of some settings, with its own uncertainty.
+
+    Attributes:
+        line: the points of it `[N, 2]`, from the smallest first score on.
+        band: of the same from bootstrap draws, 95 % of them: first score, lowest and highest second score `[M, 3]`.
+        beyond: setting → the share of the draws in which it lies beyond the front.
+    """
+
+    line: NDArray[np.float64]
+    band: NDArray[np.float64]
+    beyond: dict[str, float]
+
+
+def front_of(rows: Sequence[Row], scores: tuple[str, str], base: Collection[str], draws: int = 2000) -> Front:
+    """Return the front of the settings `base`, e.g. all static weights, and how surely each other lies beyond it.
+
+    A draw takes seeds with replacement, the same for all settings (bootstrap; Efron 1979), and then means. Between two
+    points of a front that no setting beats in both scores, it is taken as straight.
+
+    Args:
+        rows: of a table, each setting with the same seeds.
+        scores: the two columns, more is better in both.
+        base: the settings that make the front.
+        draws: how many.
+    """
+    by_setting: dict[str, dict[int, list[float]]] = {}
+    for row in rows:
+        by_setting.setdefault(row.setting, {})[row.seed] = [row.values[score] for score in scores]
+    seeds = sorted(next(iter(by_setting.values())))
+    values = {name: np.array([found[seed] for seed in seeds]) for name, found in by_setting.items()}
+    others = [name for name in values if name not in base and not np.isnan(values[name]).any()]
+    line = _nondominated(np.array([values[name].mean(0) for name in base]))
+    grid = np.linspace(line[0, 0], line[-1, 0], 60)
+    random, share, heights = np.random.default_rng(0), dict.fromkeys(others, 0), []
+    for _ in range(draws):
+        drawn = random.integers(len(seeds), size=len(seeds))
+        there = _nondominated(np.array([values[name][drawn].mean(0) for name in base]))
+        heights.append(np.interp(grid, *there.T))
+        for name in others:
+            share[name] += _is_beyond(values[name][drawn].mean(0), there)
+    low, high = np.quantile(heights, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return Front(line, np.stack([grid, low, high], 1), {name: n / draws for name, n in share.items()})
+
+
+def _nondominated(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    kept = [p for p in points if not ((points >= p).all(1) & (points > p).any(1)).any()]
+    return np.array(sorted(map(tuple, kept)))
+
+
+def _is_beyond(point: NDArray[np.float64], line: NDArray[np.float64]) -> bool:
+    """Whether a point lies above a front or, beside its ends, is not beaten by the one that is nearest."""
+    if point[0] > line[-1, 0] or point[1] > line[0, 1]:
+        return True
+    return bool(point[0] >= line[0, 0] and point[1] > np.interp(point[0], *line.T))
+
+
 def _p_value(gaps: Sequence[float]) -> float:
     if not any(gaps):
         return 1.0
@@ -137,3 +197,52 @@ def with_delta_m(
         )
         for row in rows
     ]
+
+
+class Comparison(NamedTuple):
+    """What a table of weighting methods says.
+
+    Attributes:
+        summary: setting → column → mean and interval, with "val Δm" and "test Δm".
+        tuned: the static weight with the best validation Δm.
+        front: of the static weights on test data; `None` where there are not two tasks.
+        gaps: setting → by how much its test Δm differs from that of `tuned`, corrected for all of them.
+    """
+
+    summary: dict[str, dict[str, Interval]]
+    tuned: str
+    front: Front | None
+    gaps: dict[str, Difference]
+
+    def beyond(self, share: float = LEVEL) -> list[str]:
+        """Return the settings that lie beyond the front in at least this share of the draws, the surest first."""
+        found = self.front.beyond if self.front else {}
+        return sorted((name for name in found if found[name] >= share), key=lambda name: -found[name])
+
+    def better(self) -> list[str]:
+        """Return the settings that are better than the tuned static weight by more than chance, the best first."""
+        chosen = [name for name, gap in self.gaps.items() if gap.p < 1 - LEVEL and gap.mean > 0]
+        return sorted(chosen, key=lambda name: -self.gaps[name].mean)
+
+    def worse(self) -> list[str]:
+        """Return the settings that are worse than the tuned static weight by more than chance, the worst first."""
+        chosen = [name for name, gap in self.gaps.items() if gap.p < 1 - LEVEL and gap.mean < 0]
+        return sorted(chosen, key=lambda name: self.gaps[name].mean)
+
+
+def compare(rows: Sequence[Row], scores: Mapping[str, str], lower_is_better: Collection[str] = ()) -> Comparison:
+    """Hold all weighting methods of a table against its static weights.
+
+    Args:
+        rows: of the table; its settings are those of `mtlkit experiments weighting`.
+        scores: task → its score.
+        lower_is_better: the scores that are errors.
+    """
+    rows = with_delta_m(rows, scores, lower_is_better=lower_is_better)
+    summary = summarise(rows)
+    static = [name for name in summary if name == "EqualWeights" or name.startswith("static ")]
+    tuned = max(static, key=lambda name: summary[name]["val Δm"].mean)
+    methods = [name for name in summary if name not in static and not name.endswith(" alone")]
+    first, *others = (f"test {score}" for score in scores.values())
+    front = front_of(rows, (first, others[0]), static) if len(others) == 1 else None
+    return Comparison(summary, tuned, front, differences(rows, "test Δm", tuned, methods))

@@ -36,7 +36,8 @@ class Experiment:
         columns: of the table, after setting and seed.
         settings: name → what runs it for a seed and returns column → number. Other processes run it: it must not
             depend on what changes in this one.
-        timed: whether the budget is in seconds: runs side by side share memory and cache, and so get less for them.
+        timed: whether seconds count: runs side by side share memory and cache, and so get less done in them.
+        seeds: how many, if it has a number of its own.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Experiment:
     columns: Sequence[str]
     settings: Mapping[str, Callable[[int], Mapping[str, float]]] = field(repr=False)
     timed: bool = False
+    seeds: int | None = None
 
     def file(self, folder: Path = RESULTS) -> Path:
         """Return where the table is."""

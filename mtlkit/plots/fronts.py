@@ -16,8 +16,10 @@ def front(
     labels: tuple[str, str],
     named: Sequence[str] = (),
     split: str = "test",
+    line: Any = None,
+    cost: str = "seconds",
 ) -> Picture:
-    """Show the front of static weights, every method on it, and what each costs in seconds.
+    """Show the front of static weights, every method on it, and what each costs.
 
     Args:
         summaries: setting → column → mean and half width, as `mtlkit.experiments.summarise` gives them, with "Δm".
@@ -25,6 +27,9 @@ def front(
         labels: what the axes say.
         named: methods that get a label; the others are dots.
         split: on which they are scored.
+        line: the front with its uncertainty, as `mtlkit.experiments.front_of` gives it; if not given, the static
+            weights are joined in their order.
+        cost: on the right, the column against which the gain is shown: "seconds", or "steps" where seconds are equal.
     """
     columns = [f"{split} {score}" for score in scores]
     static = {name: s for name, s in summaries.items() if name.startswith("static ") or name == "EqualWeights"}
@@ -33,8 +38,12 @@ def front(
     with rc_context(STYLE):
         figure = Picture(figsize=(10, 4.6))
         left, right = figure.subplots(1, 2)
-        order = sorted([s[column].mean for column in columns] for s in static.values())
-        left.plot(*zip(*order, strict=True), "-", color=BLUE, zorder=1)
+        if line is None:
+            order = sorted([s[column].mean for column in columns] for s in static.values())
+            left.plot(*zip(*order, strict=True), "-", color=BLUE, zorder=1)
+        else:
+            left.plot(*line.line.T, "-", color=BLUE, zorder=1)
+            left.fill_between(*line.band.T, color=BLUE, alpha=0.2, linewidth=0, label="front, 95 % of the draws")
         for group, colour, mark, label in ((static, BLUE, "s", "static weights"), (methods, RED, "o", "methods")):
             means, halves = (
                 np.array([[getattr(s[column], part) for column in columns] for s in group.values()])
@@ -43,21 +52,22 @@ def front(
             left.errorbar(*means.T, *halves.T[::-1], fmt=mark, color=colour, elinewidth=0.6, alpha=0.75, label=label)
             for s in group.values():
                 gain = s[f"{split} Δm"]
-                right.errorbar(s["seconds"].mean, *gain, fmt=mark, color=colour, elinewidth=0.6)
+                right.errorbar(s[cost].mean, *gain, fmt=mark, color=colour, elinewidth=0.6)
         for name in named:
             s = summaries[name]
             point = [s[column].mean for column in columns]
-            for axes, at in ((left, point), (right, (s["seconds"].mean, s[f"{split} Δm"].mean))):
+            for axes, at in ((left, point), (right, (s[cost].mean, s[f"{split} Δm"].mean))):
                 axes.annotate(name, at, xytext=(5, 5), textcoords="offset points", fontsize=8)
         for column, line in zip(columns, (left.axvline, left.axhline), strict=True):
             line(np.nanmax([s[column].mean for s in alone.values()]), color="0.4", linestyle=":")
         left.plot([], [], ":", color="0.4", label="each task alone")
         left.set(xlabel=f"{labels[0]} ({split})", ylabel=f"{labels[1]} ({split})")
         right.axhline(0, color="0.4", linestyle=":")
-        right.set(xlabel="seconds of training on one core", ylabel="Δm in %, above 0 is better than alone")
-        left.legend(fontsize=8, loc="lower left")
+        words = {"seconds": "seconds of training on one core", "steps": "steps taken in the same time"}
+        right.set(xlabel=words.get(cost, cost), ylabel="Δm in %, above 0 is better than alone")
+        figure.legend(*left.get_legend_handles_labels(), fontsize=8, loc="outside upper center", ncols=4)
     figure.alt = (
         f"Left: {labels[1]} over {labels[0]} of {len(static)} static weights and {len(methods)} methods with 95 % "
-        "intervals. Right: Δm over training seconds."
+        f"intervals. Right: Δm over {cost}."
     )
     return figure

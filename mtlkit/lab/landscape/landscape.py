@@ -50,14 +50,14 @@ class Landscape:
         """
         weigh: Callable[[Array], Array]
         if isinstance(method, GradientWeighting):
-            weigh = lambda G: method.weigh(G, TASKS)  # noqa: E731
+            weigh = lambda J: method.weigh(J, TASKS)  # noqa: E731
         else:
             w = np.array([method.weights.get(task, 1.0) for task in TASKS])
             weigh = lambda _: w  # noqa: E731
         points = [np.asarray(start, dtype=np.float64)]
         for step in range(steps):
             J = self.jacobian(points[-1])
-            d = J.T @ weigh(J @ J.T)
+            d = J.T @ weigh(J)
             points.append(points[-1] - lr * (1 - step / steps) * d / max(1.0, float(np.linalg.norm(d))))
         return np.stack(points)
 
