@@ -65,3 +65,17 @@ def test_the_gradient_explorer_shows_who_is_hurt():
         GradientExplorer(angle=200)
     data, _ = explorer.still()._repr_mimebundle_()
     assert {"image/png", "text/plain"} <= data.keys()
+
+
+def ends_apart(w):
+    """Return how far apart the ends of the weighted sum's path lie, from starts all over the landscape."""
+    landscape = Landscape()
+    left, right, bottom, top = landscape.extent
+    starts = [np.array([x, y]) for x in np.linspace(left, right, 7) for y in np.linspace(bottom, top, 7)]
+    ends = np.array([landscape.path(StaticWeights({"A": w}), start)[-1] for start in starts])
+    return np.linalg.norm(ends[:, None] - ends, axis=-1).max()
+
+
+def test_the_end_of_the_weighted_sum_depends_on_the_weights_only_once_it_arrives():
+    """What notebook 02 says of the black path; how far apart at w_A = 0.01 is in test_numbers.py."""
+    assert all(ends_apart(w) < 0.05 for w in (0.1, 1.0, 10.0))
