@@ -24,10 +24,10 @@ RATES = (0.3, 1.0, 3.0, 10.0)  # factors on the case's learning rates
 EQUAL = ", equal steps"  # so the settings end with which a rate is chosen for that budget
 TUNING = 100  # first seed with which rates are chosen: none of the table's
 STANDARD = "NashMTL"  # with equal seconds, all get what this one's steps cost
-GRADIENTS = "methods that look at gradients"
+STATIC, LOSSES, GRADIENTS = "static weights", "methods that look at losses", "methods that look at gradients"
 REPRESENTATIVES = {
-    "static weights": ("EqualWeights", "static 0.2", "static 0.5"),
-    "methods that look at losses": ("Uncertainty", "IMTLL", "FAMO"),
+    STATIC: ("EqualWeights", "static 0.2", "static 0.5"),
+    LOSSES: ("Uncertainty", "IMTLL", "FAMO"),
     GRADIENTS: ("PCGrad", "MGDA", "NashMTL"),
 }
 
@@ -223,9 +223,8 @@ def family(setting: str) -> str:
     if setting.endswith(" alone"):
         return setting
     if setting == "EqualWeights" or setting.startswith("static "):
-        return "static weights"
-    looks = "gradients" if issubclass(METHODS[setting], GradientWeighting) else "losses"
-    return GRADIENTS if looks == "gradients" else "methods that look at losses"
+        return STATIC
+    return GRADIENTS if issubclass(METHODS[setting], GradientWeighting) else LOSSES
 
 
 def _representatives(problem: Problem) -> list[str]:
