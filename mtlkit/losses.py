@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, log_softmax, poisson_nll_loss
+from torch.nn.functional import ctc_loss as torch_ctc_loss
 
 from mtlkit.data import Batch, DataError
 from mtlkit.machine import at_least_float32
@@ -19,15 +20,47 @@ def classification_loss(logits: Tensor, batch: Batch, target: str = "label") -> 
     """Cross-entropy `[]` of `logits [B, classes]` with `batch[target] [B]`, over the samples that have a label."""
     label = batch[target]
     check_classes(label, logits.shape[1], target)
-    total = cross_entropy(at_least_float32(logits), label, ignore_index=-1, reduction="sum")
+    total = cross_entropy(at_least_float32(logits), label.long(), ignore_index=-1, reduction="sum")
     return total / (label >= 0).sum().clamp(min=1)
 
 
 def regression_loss(output: Tensor, batch: Batch, target: str) -> Tensor:
     """Mean squared error `[]` of `output [B]` or `[B, 1]` with `batch[target] [B]`, over targets that are not NaN."""
+    output = at_least_float32(output)
     wanted = batch[target].to(output).reshape(output.shape)
     known = wanted.isfinite()
     return ((output - torch.where(known, wanted, 0.0)).square() * known).sum() / known.sum().clamp(min=1)
+
+
+def counting_loss(output: Tensor, batch: Batch, target: str) -> Tensor:
+    """Negative log-likelihood `[]` of counts `batch[target] [B]` under Poisson's law with means `output [B]`.
+
+    A mean over targets that are not NaN. At its least it is about ½ log(2π n) for a count n, not 0.
+    """
+    output = at_least_float32(output)
+    wanted = batch[target].to(output).reshape(output.shape)
+    known = wanted.isfinite()
+    each = poisson_nll_loss(output, torch.where(known, wanted, 0.0), log_input=False, full=True, reduction="none")
+    return (each * known).sum() / known.sum().clamp(min=1)
+
+
+def map_loss(logits: Tensor, batch: Batch, target: str) -> Tensor:
+    """Binary cross-entropy `[]` of a map of `logits [B, H, W]` with `batch[target] [B, H, W]` in 0..1.
+
+    A mean over the places that are not NaN.
+
+    Raises:
+        DataError: if the target is of another size, or out of range.
+    """
+    wanted = batch[target]
+    if wanted.shape != logits.shape:
+        raise DataError(f"{target!r} is a map of {[*wanted.shape]}, but the head gives one of {[*logits.shape]}")
+    known = wanted.isfinite()
+    if wanted.device.type == "cpu" and known.any() and not ((wanted >= 0) & (wanted <= 1))[known].all():
+        raise DataError(f"{target!r} has places that are neither 0 nor 1, nor between: mark unknown ones with NaN")
+    wanted = torch.where(known, wanted, 0.0).to(at_least_float32(logits))
+    each = binary_cross_entropy_with_logits(at_least_float32(logits), wanted, reduction="none")
+    return (each * known).sum() / known.sum().clamp(min=1)
 
 
 def check_classes(label: Tensor, classes: int, name: str) -> None:
@@ -48,8 +81,41 @@ def token_loss(logits: Tensor, target: Tensor) -> Tensor:
     return total / (target >= 0).sum().clamp(min=1)
 
 
-def detection_loss(output: Detections, batch: Batch, *, box_weight: float = 2.5) -> Tensor:
+def ctc_loss(logits: Tensor, batch: Batch, target: str) -> Tensor:
+    """CTC loss `[]` of `logits [B, T, symbols]` with `batch[target] [B, L]`, a mean over the labelled sequences.
+
+    Each sequence pays the negative logarithm of the probability of its symbols, divided by how many they are. Symbols
+    count from 1, as 0 is the blank; -1 fills up.
+
+    Raises:
+        DataError: if a sequence has a hole, or more symbols than there are frames for it: it could never be heard.
+    """
+    said, known = batch[target].long(), (batch[target] > 0).any(1)
+    check_classes(said, logits.shape[-1], target)
+    if not len(said):
+        return at_least_float32(logits).sum()
+    lengths = (said > 0).sum(1)
+    frames = torch.full_like(lengths, logits.shape[1])
+    if said.device.type == "cpu":
+        if (holes := (said[:, 1:] > 0) & (said[:, :-1] <= 0)).any():
+            at = int(holes.any(1).nonzero()[0])
+            raise DataError(f"sequence {at} of the batch is {said[at].tolist()}: give its symbols first, then -1")
+        repeats = ((said[:, 1:] == said[:, :-1]) & (said[:, 1:] > 0)).sum(1)
+        if (short := lengths + repeats > frames).any():
+            at = int(short.nonzero()[0])
+            raise DataError(
+                f"sequence {at} of the batch has {int(lengths[at])} symbols, {int(repeats[at])} of them after the same "
+                f"one, but only {logits.shape[1]} frames: take longer recordings, or a smaller stride"
+            )
+    log_probabilities = log_softmax(at_least_float32(logits), -1).transpose(0, 1)
+    each = torch_ctc_loss(log_probabilities, said.clamp(min=1), frames, lengths, reduction="none")
+    return (each / lengths.clamp(min=1) * known).sum() / known.sum().clamp(min=1)
+
+
+def detection_loss(output: Detections, batch: Batch, *, box_weight: float = 2.5, focus: float = 2.0) -> Tensor:
     """Box-class loss + `box_weight` x box loss `[]`, both sums divided by the number of responsible cells.
+
+    `focus` is the exponent by which cells that are nearly right count less; 0 counts all the same.
 
     A responsible cell (see `responsible_cells`) pays 1 - GIoU for its box (Rezatofighi et al., CVPR 2019). The target
     of its class is not 1 but rises from 0.3 to 1 with the IoU that its box has reached, so that the score learns how
@@ -70,8 +136,8 @@ def detection_loss(output: Detections, batch: Batch, *, box_weight: float = 2.5)
     quality = (0.3 + 0.7 * paired_iou(boxes.detach(), truth)) * responsible
     label = batch["box_labels"].gather(1, owner).clamp(min=0)
     target = torch.zeros_like(logits).scatter(1, label[:, None], quality[:, None])
-    focus = (target - logits.detach().sigmoid()).square()
-    cost = focus * binary_cross_entropy_with_logits(logits, target, reduction="none")
+    uncertain = (target - logits.detach().sigmoid()).abs().pow(focus)
+    cost = uncertain * binary_cross_entropy_with_logits(logits, target, reduction="none")
     class_loss = (cost.flatten(1).sum(1) * batch["has_boxes"]).sum() / number
     return class_loss + box_weight * box_loss
 
@@ -85,7 +151,7 @@ def responsible_cells(batch: Batch, grid: Sequence[int]) -> tuple[Tensor, Tensor
     Returns:
         index of the nearest box `int64 [B, cells]`, and whether the cell is responsible `bool [B, cells]`.
     """
-    boxes, real = batch["boxes"], batch["box_labels"] >= 0
+    boxes, real = batch["boxes"], (batch["box_labels"] >= 0) & batch["has_boxes"][:, None]
     height, width = batch["image"].shape[-2:]
     centre_x = (boxes[..., 0] + boxes[..., 2]) / 2 * (grid[1] / width)  # (B, M), in strides
     centre_y = (boxes[..., 1] + boxes[..., 3]) / 2 * (grid[0] / height)

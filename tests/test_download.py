@@ -131,7 +131,7 @@ def test_offline_is_said_in_words(tmp_path):
     nowhere = {"set": Source("a test", (Archive("http://127.0.0.1:9/set.zip"),), "set")}
     with pytest.raises(DownloadError, match=r"Are you online\?.*'scenes' needs no download"):
         get("set", tmp_path, sources=nowhere)
-    with pytest.raises(DownloadError, match="expected one of pets, bccd, voc2007"):
+    with pytest.raises(DownloadError, match="expected one of pets, bccd, fsdd, sentiment, voc2007"):
         get("imagenet", tmp_path)
 
 

@@ -1,7 +1,7 @@
 """The cases of the course, one file each, and how any case is found: by name, as `module:NAME`, or as an object."""
 
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from typing import Any
 
 from mtlkit.cases.case import Case, Knob, Setup
@@ -9,8 +9,8 @@ from mtlkit.cases.seen import Seen, SeenBox, SeenImage, SeenRow, SeenText, answe
 
 CASES: dict[str, Case] = {
     case.name: case
-    for module in iter_modules(__path__)
-    for case in vars(import_module(f"{__name__}.{module.name}")).values()
+    for module in walk_packages(__path__, f"{__name__}.")
+    for case in vars(import_module(module.name)).values()
     if isinstance(case, Case)
 }
 

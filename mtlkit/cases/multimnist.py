@@ -22,9 +22,12 @@ def open_split(split: str, seed: int, *, pairs: int, val_pairs: int, test_pairs:
 
 def build_model(labels: Labels, **_: Any) -> SharedEncoderModel:
     """Return an untrained model with an encoder of 1,600 parameters."""
-    return SharedEncoderModel(
-        ConvEncoder((4, 8, 8), blocks=0), {side: ClassificationHead(8, 10, grid=5) for side in SIDES}
-    )
+    return SharedEncoderModel(ConvEncoder((4, 8, 8), blocks=0), side_heads(8))
+
+
+def side_heads(channels: int) -> dict[str, nn.Module]:
+    """Return a head for each digit, for a feature map of so many channels."""
+    return {side: ClassificationHead(channels, 10, grid=5) for side in SIDES}
 
 
 def make_tasks(labels: Labels) -> tuple[Task, ...]:

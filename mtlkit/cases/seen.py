@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtlkit.machine import map_tensors
 from mtlkit.model import evaluating
 from mtlkit.tasks import find_objects
 from mtlkit.training import fetch
@@ -77,12 +78,14 @@ class SeenRow:
 Seen = SeenImage | SeenText | SeenRow
 
 
-def answers_of(model: nn.Module | None, inputs: Tensor) -> dict[str, Any]:
-    """Return task → output for `inputs`, on the CPU; nothing without a model."""
+def answers_of(model: nn.Module | None, inputs: Any) -> dict[str, Any]:
+    """Return task → output for `inputs`, a tensor or several, on the CPU; nothing without a model."""
     if model is None:
         return {}
+    device = next(model.parameters()).device
+    there = map_tensors(lambda tensor: tensor.to(device), inputs)
     with evaluating(model):
-        return {name: _to_cpu(output) for name, output in model(inputs.to(next(model.parameters()).device)).items()}
+        return {name: _to_cpu(output) for name, output in model(there).items()}
 
 
 def _to_cpu(output: Any) -> Any:

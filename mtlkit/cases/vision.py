@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch import nn
+
 from mtlkit.cases.case import Labels
 from mtlkit.model import ClassificationHead, ConvEncoder, DetectionHead, ResNetEncoder, SharedEncoderModel
 from mtlkit.tasks import Task, classification_and_detection
@@ -15,11 +17,15 @@ def image_labels(dataset: Any) -> Labels:
 def vision_model(encoder: str, classes: int, box_classes: int) -> SharedEncoderModel:
     """Return an untrained model with the heads "classify" and "detect" on an encoder, "conv" or "resnet18"."""
     shared: Any = ConvEncoder() if encoder == "conv" else ResNetEncoder()
-    heads = {
-        "classify": ClassificationHead(shared.channels, classes),
-        "detect": DetectionHead(shared.channels, box_classes, shared.stride),
+    return SharedEncoderModel(shared, vision_heads(shared.channels, classes, box_classes, shared.stride))
+
+
+def vision_heads(channels: int, classes: int, box_classes: int, stride: int = 8) -> dict[str, nn.Module]:
+    """Return the heads "classify" and "detect" for a feature map of so many channels."""
+    return {
+        "classify": ClassificationHead(channels, classes),
+        "detect": DetectionHead(channels, box_classes, stride),
     }
-    return SharedEncoderModel(shared, heads)
 
 
 def classify_and_detect(labels: Labels) -> tuple[Task, ...]:

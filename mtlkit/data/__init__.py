@@ -5,6 +5,7 @@ from mtlkit.data.download import SOURCES, DownloadError, data_folder
 from mtlkit.data.errors import DataError
 from mtlkit.data.loader import Loader, MixedLoader
 from mtlkit.data.multimnist import MultiMNIST
+from mtlkit.data.part import Part
 from mtlkit.data.photos import CocoFolder, OxfordPets, Photos, VocFolder, export
 from mtlkit.data.scenes import SCENE_CLASSES, DigitScenes
 from mtlkit.data.transforms import augment
@@ -21,6 +22,7 @@ __all__ = [
     "MixedLoader",
     "MultiMNIST",
     "OxfordPets",
+    "Part",
     "Photos",
     "Sample",
     "VocFolder",

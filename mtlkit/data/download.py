@@ -58,6 +58,8 @@ class Source:
 _PETS = "https://www.robots.ox.ac.uk/~vgg/data/pets/data"
 _VOC = DATASET_YEAR_DICT["2007"], DATASET_YEAR_DICT["2007-test"]
 _BCCD = "d272fb14cdff6e473fafeeeba32aba5f560e9e43"
+_FSDD = "26eb9aaf76e81b692f806f9140c2d2777410d7a1"
+_VADER = "44fc044cd877310ee8278a0eadf34bcd50d41d06"
 SOURCES = {
     "pets": Source(
         "Oxford-IIIT Pet: 7,349 photographs, 37 breeds, head boxes for half; 810 MB; CC BY-SA 4.0",
@@ -76,6 +78,19 @@ SOURCES = {
             ("**/BCCD/Annotations/*.xml", "748a1ebff39016d9cf8c37d71f64dc80c38d1d04c0371ba14a1e0935e98e7f9f"),
             ("**/BCCD/ImageSets/Main/*.txt", "5ce4472453171cce95be741c7efe3be0f855c96234f7cf02b7a76a2efa96fb56"),
         ),
+        most=10**8,
+    ),
+    "fsdd": Source(
+        "Free Spoken Digit Dataset: 3,000 recordings of ten digits by six speakers; 16 MB; CC BY-SA 4.0",
+        (Archive(f"https://codeload.github.com/Jakobovski/free-spoken-digit-dataset/zip/{_FSDD}"),),
+        "fsdd",
+        (("**/recordings/*.wav", "0fbe6612aaa20a80ef4371894a46e060038337a518fe3d4728cb7eee7caa013c"),),
+        most=2 * 10**8,
+    ),
+    "sentiment": Source(
+        "Hutto and Gilbert: 24,000 rated sentences of tweets, film and product reviews, editorials; 5 MB; MIT",
+        (Archive(f"https://codeload.github.com/cjhutto/vaderSentiment/zip/{_VADER}"),),
+        "hutto_sentiment",
         most=10**8,
     ),
     "voc2007": Source(

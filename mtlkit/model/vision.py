@@ -1,6 +1,6 @@
 """Encoders and heads for images."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,14 @@ class ConvEncoder(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return the shared feature map."""
         return self.layers(image)
+
+
+def conv_stages(widths: tuple[int, int, int] = (16, 32, 64), blocks: int = 2) -> list[Blocks]:
+    """Return the stages of a `ConvEncoder`: strides 2, 4 and 8, and each residual block; for `mtlkit.model.sharing`."""
+    layers: Any = ConvEncoder(widths, blocks).layers
+    first, second, *others = layers
+    parts = [[nn.Sequential(first, second)], others[:2], *([layer] for layer in others[2:])]
+    return [Blocks(*part) for part in parts]
 
 
 class ResNetEncoder(nn.Module):
@@ -124,3 +132,37 @@ class DetectionHead(nn.Module):
         centre = torch.stack(torch.meshgrid(x, y, indexing="xy"))  # (2, H, W), in strides
         left_top, right_bottom = at_least_float32(distances).clamp(-6, 6).exp().split(2, 1)
         return Detections(logits, self.stride * torch.cat([centre - left_top, centre + right_bottom], 1))
+
+
+class CountHead(nn.Module):
+    """How many there are: each cell of the feature map says how many it has, and the sum is the answer.
+
+    A density map (Lempitsky and Zisserman, NeurIPS 2010), here at the stride of the encoder.
+    """
+
+    def __init__(self, channels: int, hidden: int = 32) -> None:
+        super().__init__()
+        last = nn.Conv2d(hidden, 1, 1)
+        last.bias = nn.Parameter(torch.tensor([-2.0]))  # begin with about a tenth in each cell
+        self.layers = nn.Sequential(Conv2dNormActivation(channels, hidden), last, nn.Softplus())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return numbers `[B]`, 0 or more, for a feature map `[B, C, H, W]`."""
+        return torch.as_tensor(self.layers(features).flatten(1).sum(1))
+
+
+class MapHead(nn.Module):
+    """Yes or no in each part of the picture: `[B, C, H, W]` → logits `[B, scale * H, scale * W]`.
+
+    A convolution gives the `scale`² logits of each cell at once (Shi et al., CVPR 2016, "sub-pixel").
+    """
+
+    def __init__(self, channels: int, scale: int = 2, hidden: int = 32) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            Conv2dNormActivation(channels, hidden), nn.Conv2d(hidden, scale**2, 1), nn.PixelShuffle(scale)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the logits of the map."""
+        return torch.as_tensor(self.layers(features)[:, 0])

@@ -12,7 +12,7 @@ from mtlkit.cases.seen import Seen, SeenImage, SeenRow, SeenText
 from mtlkit.plots.curves import draw_losses, losses_alt
 from mtlkit.plots.images import draw_answers, predictions_alt
 from mtlkit.plots.style import GREEN, STYLE, Picture
-from mtlkit.plots.text import draw_lines, lines_alt
+from mtlkit.plots.text import draw_lines, draw_rows, lines_alt, rows_alt
 from mtlkit.training import Record
 
 
@@ -26,7 +26,6 @@ def draw_seen(part: FigureBase, seen: Sequence[Seen], columns: int = 6) -> str:
     images = [one for one in seen if isinstance(one, SeenImage)]
     lines = [(one.given, one.answer or "", one.right) for one in seen if isinstance(one, SeenText)]
     rows = [one for one in seen if isinstance(one, SeenRow)]
-    lines += [(_in_a_line(one.given), _in_a_line(one.answers), _in_a_line(one.truth)) for one in rows]
     said = []
     if images:
         for k, image in enumerate(images, 1):
@@ -35,11 +34,10 @@ def draw_seen(part: FigureBase, seen: Sequence[Seen], columns: int = 6) -> str:
     if lines:
         draw_lines(part.add_subplot(), lines)
         said.append(lines_alt(len(lines)))
+    if rows:
+        draw_rows(part.add_subplot(), rows)
+        said.append(rows_alt(rows))
     return " ".join(said)
-
-
-def _in_a_line(values: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def run(records: Sequence[Record], seen: Sequence[Seen], scores: Mapping[str, float]) -> Picture:

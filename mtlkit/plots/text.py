@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
+from mtlkit.cases.seen import SeenRow
 from mtlkit.plots.style import GREEN, RED, STYLE, Picture
 
 
@@ -35,3 +36,48 @@ def draw_lines(axes: Axes, rows: Sequence[tuple[str, str, str]]) -> None:
         axes.text(0.42, line, written, family="monospace", va="center", color=GREEN if good else RED)
         axes.text(0.70, line, "✓" if good else "✗", va="center", color=GREEN if good else RED)
         axes.text(0.75, line, right, family="monospace", va="center", color="0.4")
+
+
+def rows_alt(rows: Sequence[SeenRow]) -> str:
+    """Return what a table of rows shows, in words."""
+    return f"A table of {len(rows)} samples, with what is true and what the model says: {', '.join(_tasks(rows))}."
+
+
+def draw_rows(axes: Axes, rows: Sequence[SeenRow]) -> None:
+    """Draw a table: what is given, and for each task what the model says, with what is true where that is otherwise."""
+    axes.axis("off")
+    if not rows:
+        return
+    axes.set_xlim(0, 1)
+    axes.set_ylim(len(rows) + 0.5, -0.7)
+    width = axes.get_window_extent().width * 72 / axes.figure.dpi  # points
+    tasks = _tasks(rows)
+    table = [[", ".join(row.given.values()), *(_cell(row, task) for task in tasks)] for row in rows]
+    longest = [
+        max(len(head), *map(len, column))
+        for head, column in zip(["given", *tasks], zip(*table, strict=True), strict=True)
+    ]
+    size = min(9.0, max(5.0, width / (0.62 * (sum(longest) + 2 * len(longest)))))
+    fits = width / (0.62 * size)  # characters
+    shares = [min(1.0, fits / (sum(longest) + 2 * len(longest))) * (n + 2) for n in longest]
+    starts = [sum(shares[:k]) for k in range(len(shares))]
+    for k, head in enumerate(["given", *tasks]):
+        axes.text(starts[k] / fits, 0, head, weight="bold", va="center", fontsize=size)
+        for line, (row, cells) in enumerate(zip(rows, table, strict=True), 1):
+            right = row.right.get(head) if k else None
+            colour = "k" if right is None else GREEN if right else RED
+            said = cells[k] if len(cells[k]) < shares[k] else f"{cells[k][: int(shares[k]) - 2]}…"
+            axes.text(starts[k] / fits, line, said, family="monospace", va="center", color=colour, fontsize=size)
+
+
+def _tasks(rows: Sequence[SeenRow]) -> list[str]:
+    return list(dict.fromkeys(task for row in rows for task in (*row.truth, *row.answers)))
+
+
+def _cell(row: SeenRow, task: str) -> str:
+    truth, said = row.truth.get(task, ""), row.answers.get(task)
+    if said is None:
+        return truth
+    if task not in row.right:
+        return f"{said} (is {truth})" if truth else said
+    return f"✓ {said}" if row.right[task] else f"✗ {said} (is {truth})"

@@ -37,6 +37,49 @@ class Accuracy:
         return {"accuracy": self.right / self.seen if self.seen else float("nan")}
 
 
+class BalancedAccuracy(Accuracy):
+    """The same, and the mean over the classes that occur of the share of each that is recognised: "balanced"."""
+
+    def __init__(self, target: str = "label") -> None:
+        super().__init__(target)
+        self.by_class: dict[int, list[bool]] = {}
+
+    def update(self, logits: Tensor, batch: Batch) -> None:
+        """Add a batch: `logits [B, classes]`."""
+        super().update(logits, batch)
+        for label, said in zip(batch[self.target].tolist(), logits.argmax(1).tolist(), strict=True):
+            if label >= 0:
+                self.by_class.setdefault(label, []).append(said == label)
+
+    def compute(self) -> dict[str, float]:
+        """Return `{"accuracy": ..., "balanced": ...}` in 0..1; NaN if no sample had a label."""
+        shares = [sum(right) / len(right) for right in self.by_class.values()]
+        return super().compute() | {"balanced": sum(shares) / len(shares) if shares else float("nan")}
+
+
+class MapOverlap:
+    """Intersection over union of the map that is said (logit above 0) with the right one, over all pictures.
+
+    Args:
+        target: where in the batch the maps are, 1 and 0, NaN where it is not known.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.both = self.either = 0
+
+    def update(self, logits: Tensor, batch: Batch) -> None:
+        """Add a batch: `logits [B, H, W]`."""
+        wanted = batch[self.target].reshape(logits.shape)
+        said, right, known = logits > 0, wanted > 0.5, wanted.isfinite()
+        self.both += int((said & right & known).sum())
+        self.either += int(((said | right) & known).sum())
+
+    def compute(self) -> dict[str, float]:
+        """Return `{"iou": ...}` in 0..1; NaN if there is nothing to find and nothing was said."""
+        return {"iou": self.both / self.either if self.either else float("nan")}
+
+
 class MeanError:
     """Mean absolute and root mean squared error over the samples whose target is not NaN.
 

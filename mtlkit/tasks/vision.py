@@ -6,18 +6,24 @@ from functools import partial
 from torch import Tensor
 
 from mtlkit.data import Batch
-from mtlkit.losses import classification_loss, detection_loss, responsible_cells
-from mtlkit.tasks.metrics import Accuracy, AveragePrecision
+from mtlkit.losses import classification_loss, detection_loss, map_loss, responsible_cells
+from mtlkit.tasks.metrics import Accuracy, AveragePrecision, BalancedAccuracy, MapOverlap
 from mtlkit.tasks.task import Task
 
 
-def classification(name: str, target: str) -> Task:
-    """Return the task `name`: which class is the image? Its labels are `batch[target]`, -1 where there is none."""
+def classification(name: str, target: str, balanced: bool = False) -> Task:
+    """Return the task `name`: which class is it? Its labels are `batch[target]`, -1 where there is none.
+
+    Args:
+        name: of the task.
+        target: where in the batch the labels are.
+        balanced: score it by the mean over the classes, each counted the same however frequent it is.
+    """
     return Task(
         name,
         partial(classification_loss, target=target),
-        partial(Accuracy, target),
-        "accuracy",
+        partial(BalancedAccuracy if balanced else Accuracy, target),
+        "balanced" if balanced else "accuracy",
         labelled=lambda batch: batch[target] >= 0,
     )
 
@@ -39,6 +45,18 @@ def classification_and_detection(box_classes: Sequence[str], stride: int = 8) ->
             labelled=lambda batch: batch["has_boxes"],
             units=partial(_responsible, stride=stride),
         ),
+    )
+
+
+def segmentation(name: str, target: str) -> Task:
+    """Return the task `name`: yes or no in each part of a picture? Its maps are `batch[target]`, NaN if unknown."""
+    return Task(
+        name,
+        partial(map_loss, target=target),
+        partial(MapOverlap, target),
+        "iou",
+        labelled=lambda batch: batch[target].isfinite().flatten(1).any(1),
+        units=lambda batch: batch[target].isfinite().sum(),
     )
 
 

@@ -1,0 +1,1 @@
+"""Cases of four fields: language, speech, health, driving. One file each."""

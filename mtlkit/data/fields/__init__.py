@@ -1,0 +1,1 @@
+"""Data of four fields: language, speech, health, driving."""
