@@ -136,14 +136,14 @@ def _parser() -> argparse.ArgumentParser:
     bench.set_defaults(run=_bench)
 
     experiments = commands.add_parser("experiments", help="run an experiment over many seeds into data/results/")
-    experiments.add_argument("what", choices=("weighting", "text"))
+    experiments.add_argument("what", choices=("weighting", "text", "claims", "architectures", "fields"))
     experiments.add_argument(
         "--case", "--problem", action="append", help="for weighting: any case (default: multimnist and scenes)"
     )
     experiments.add_argument(
         "--workers", type=_whole, help="runs side by side (default: one a core, or 1 where seconds are the budget)"
     )
-    experiments.add_argument("--seeds", type=_whole, help="number of seeds (default: 10, for text 5)")
+    experiments.add_argument("--seeds", type=_whole, help="number of seeds (default: 10, for text and architectures 5)")
     experiments.set_defaults(run=_experiments)
 
     doctor = commands.add_parser("doctor", help="say whether everything is here that the course needs")
@@ -250,7 +250,9 @@ def _data_get(options: argparse.Namespace) -> int:
     from mtlkit.data.download import get
 
     folder = get(options.name, options.folder)
-    data = "pets" if options.name == "pets" else f"voc:{next(folder.rglob('Annotations')).parent}"
+    found = next(folder.rglob("Annotations"), folder).parent
+    cases = {"pets": "pets", "sentiment": f"snippets:{folder}", "fsdd": f"speech:{folder}", "bccd": f"cells:{found}"}
+    data = cases.get(options.name, f"voc:{found}")
     print(f"ready in {folder}; train with: mtlkit train --case {data}")
     return 0
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,6 +15,7 @@ from mtlkit.experiments import (
     PROBLEMS,
     Budget,
     Experiment,
+    Interval,
     Row,
     compare,
     differences,
@@ -25,18 +27,9 @@ from mtlkit.experiments import (
     train_and_score,
     with_delta_m,
 )
+from mtlkit.experiments.ranks import agreement, mean_ranks
 from mtlkit.experiments.summary import holm
-from mtlkit.experiments.weighting import (
-    RATES,
-    Problem,
-    contest,
-    contestants,
-    cost_of_a_step,
-    family,
-    rates,
-    steps_for_equal_seconds,
-    weighting_experiments,
-)
+from mtlkit.experiments.weighting import Problem, contest_of, contestants, family, weighting_experiments
 from mtlkit.weighting import METHODS
 
 
@@ -185,17 +178,18 @@ def test_delta_m_is_against_each_task_alone():
 def test_every_method_and_both_single_tasks_take_part(name):
     settings = contestants(PROBLEMS[name])
     assert set(METHODS) - {"StaticWeights"} <= settings.keys()
-    assert sum(setting.endswith(" alone") for setting in settings) == 2
-    assert sum(setting.startswith("static ") for setting in settings) == 6
+    assert sum(setting.endswith(" alone") for setting in settings) == len(PROBLEMS[name].tasks())
+    assert sum(setting.startswith("static ") for setting in settings) == len(PROBLEMS[name].sweep)
 
 
 def test_any_case_can_be_compared_and_a_seed_gives_the_same_scores(tmp_path):
     problem = Problem(TOY, Budget(seconds=0.05), (0.5,))
     assert contestants(problem)["Uncertainty"]()[0].classification == ["larger"]  # "sum" is a regression
-    a, b = (contest(problem, "PCGrad", 1, steps=3) for _ in range(2))
+    small = contest_of(replace(problem, budget=Budget(steps=3)))
+    a, b = (small.run("PCGrad", 1, 3) for _ in range(2))
     for name in ("val sum/error", "test larger/accuracy"):
         assert a[name] == b[name]
-    assert contest(problem, "PCGrad", 1, steps=3, rate=3.0)["val sum/error"] != a["val sum/error"]
+    assert small.run("PCGrad", 1, 3, rate=3.0)["val sum/error"] != a["val sum/error"]
     (made,) = weighting_experiments(problem)  # with a budget in seconds all have the same seconds already
     some = Experiment(made.name, made.command, made.budget, made.columns, {"sum alone": made.settings["sum alone"]})
     (row,) = run(some, 1, tmp_path, workers=1, bar=False)
@@ -221,12 +215,12 @@ def test_equal_seconds_are_equal(name):
     alone = [setting for setting in seconds if setting.endswith(" alone")]
     seconds["alone"] = sum(seconds.pop(setting) for setting in alone)
     middle = sorted(seconds.values())[len(seconds) // 2]
-    assert all(0.85 < taken / middle < 1.15 for taken in seconds.values()), seconds
+    assert all(0.8 < taken / middle < 1.2 for taken in seconds.values()), seconds  # two runs side by side on a machine
     equal = read(problem.table)
     assert {row.values["steps"] for row in equal} == {problem.budget.steps}
-    assert steps_for_equal_seconds(problem, "NashMTL") == problem.budget.steps
-    assert steps_for_equal_seconds(problem, "EqualWeights") > 1.2 * problem.budget.steps
-    assert steps_for_equal_seconds(problem, alone[0]) < problem.budget.steps
+    assert contest_of(problem).steps_for_equal_seconds("NashMTL") == problem.budget.steps
+    assert contest_of(problem).steps_for_equal_seconds("EqualWeights") > 1.2 * problem.budget.steps
+    assert contest_of(problem).steps_for_equal_seconds(alone[0]) < problem.budget.steps
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -240,20 +234,21 @@ def test_as_many_steps_are_the_same_run(name):
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_every_family_has_a_rate_of_its_own(name):
     problem = PROBLEMS[name]
-    found = rates(problem)
-    assert {family(setting) for setting in contestants(problem)} == set(found) and set(found.values()) <= set(RATES)
+    found = contest_of(problem).rates()
+    assert {family(setting) for setting in contestants(problem)} == set(found)
+    assert set(found.values()) <= set(problem.rates)
 
 
 def test_the_rate_reaches_the_optimiser_of_the_course():
     problem = Problem(find_case("multimnist", pairs=256, val_pairs=64, test_pairs=64), Budget(steps=3), (0.5,))
-    found = [contest(problem, "EqualWeights", 0, steps=30, rate=rate) for rate in (0.01, 1.0)]
+    found = [contest_of(problem).run("EqualWeights", 0, 30, rate) for rate in (0.01, 1.0)]
     assert found[0]["val left/accuracy"] != found[1]["val left/accuracy"]
 
 
 def test_a_step_on_gradients_costs_more():
     problem = Problem(TOY, Budget(steps=3), (0.5,))
-    assert cost_of_a_step(problem, "EqualWeights", 0) == {"cost": 1.0}
-    assert cost_of_a_step(problem, "PCGrad", 0)["cost"] > 1.05
+    assert contest_of(problem).cost("EqualWeights", 0) == {"cost": 1.0}
+    assert contest_of(problem).cost("PCGrad", 0)["cost"] > 1.05
 
 
 def test_a_front_comes_with_its_uncertainty():
@@ -301,3 +296,19 @@ def test_a_table_of_methods_is_held_against_its_best_static_weight():
     assert found.better() == ["Good"] and found.worse() == ["Bad"] and found.beyond() == ["Good"]
     assert set(found.gaps) == {"Good", "Bad", "Same"} and found.gaps["Good"].mean == pytest.approx(35, abs=1)
     assert found.summary["Good"]["test Δm"].mean == pytest.approx(-10, abs=1)
+
+
+def test_mean_ranks_and_the_agreement_of_two_orders():
+    summary = {
+        name: {"error": Interval(e, 0.0), "score": Interval(s, 0.0)}
+        for name, (e, s) in {"x": (1.0, 0.9), "y": (2.0, 0.9), "z": (3.0, 0.1)}.items()
+    }
+    found = mean_ranks(summary, ["error", "score"], ["x", "y", "z"], ["error"])
+    assert found == {"x": 1.25, "y": 1.75, "z": 3.0}
+    order = dict(zip("abcdef", (1, 2, 3, 4, 5, 6), strict=True))
+    assert agreement(order, order).rho == 1
+    swapped = order | {"a": 2, "b": 1, "alone": 9}
+    found = agreement(swapped, order)
+    assert found.rho == pytest.approx(1 - 6 * 2 / (6 * 35)) and found.n == 6 and found.low < found.rho < found.high
+    with pytest.raises(ValueError, match="2 names in common"):
+        agreement({"a": 1, "b": 2}, order)

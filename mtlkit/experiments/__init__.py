@@ -6,9 +6,11 @@ from mtlkit.experiments.summary import (
     Difference,
     Front,
     Interval,
+    Ratio,
     compare,
     differences,
     front_of,
+    spread_ratio,
     summarise,
     with_delta_m,
 )
@@ -16,7 +18,7 @@ from mtlkit.experiments.table import RESULTS, Experiment, Row, read, run
 from mtlkit.experiments.text import text_experiment
 from mtlkit.experiments.weighting import PROBLEMS, problem_of, weighting_experiments
 
-SEEDS = {"weighting": 10, "text": 5}
+SEEDS = {"weighting": 10, "text": 5, "claims": 10, "architectures": 5, "fields": 5}
 
 __all__ = [
     "PROBLEMS",
@@ -28,6 +30,7 @@ __all__ = [
     "Experiment",
     "Front",
     "Interval",
+    "Ratio",
     "Row",
     "compare",
     "differences",
@@ -35,6 +38,7 @@ __all__ = [
     "front_of",
     "read",
     "run",
+    "spread_ratio",
     "summarise",
     "train_and_score",
     "with_delta_m",
@@ -45,14 +49,29 @@ def experiments_of(what: str, cases: list[str] | None = None) -> list[Experiment
     """Return the experiments behind `mtlkit experiments WHAT`.
 
     Args:
-        what: "weighting" or "text".
-        cases: for "weighting", those of `PROBLEMS` or any other; all of `PROBLEMS`, if not given.
+        what: a key of `SEEDS`.
+        cases: for "weighting", those of `PROBLEMS` or any other; for "architectures", "scenes" or "multimnist"; both
+            of these, if not given. For "fields", any of the fields; all of them, if not given.
 
     Raises:
         ValueError: if there is no such experiment, or it is of one case only.
     """
+    from mtlkit.experiments.architectures import TRUNKS, architecture_contest  # its models take a moment
+    from mtlkit.experiments.claims import claims_experiments
+    from mtlkit.experiments.fields import FIELDS, field_experiments
+    from mtlkit.experiments.troubles import trouble_experiments
+
     if what == "text" and not cases:
         return [text_experiment()]
+    if what == "claims" and not cases:
+        return [*claims_experiments(), *trouble_experiments()]
+    if what == "fields" and set(cases or ()) <= set(FIELDS):
+        return [made for name in cases or FIELDS for made in field_experiments(name)]
     if what == "weighting":
-        return [made for name in cases or PROBLEMS for made in weighting_experiments(problem_of(name))]
-    raise ValueError(f"there is no experiment {what!r} of {cases}: expected weighting, or text without a case")
+        return [made for name in cases or TRUNKS for made in weighting_experiments(problem_of(name))]
+    if what == "architectures" and set(cases or ()) <= set(TRUNKS):
+        return [made for name in cases or TRUNKS for made in architecture_contest(name).experiments()]
+    raise ValueError(
+        f"there is no experiment {what!r} of {cases}: expected weighting, architectures (of {', '.join(TRUNKS)}), "
+        f"fields (of {', '.join(FIELDS)}), or claims or text without a case"
+    )

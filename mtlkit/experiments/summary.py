@@ -154,6 +154,34 @@ def _p_value(gaps: Sequence[float]) -> float:
     return float(ttest_1samp(gaps, 0.0).pvalue)
 
 
+class Ratio(NamedTuple):
+    """A ratio of two standard deviations, and its 95 % interval."""
+
+    ratio: float
+    low: float
+    high: float
+
+
+def spread_ratio(rows: Sequence[Row], column: str, base: str, setting: str) -> Ratio:
+    """Return how much more the values of `setting` spread over seeds than those of `base`.
+
+    The interval is that of the F distribution, for two independent normal samples.
+
+    Args:
+        rows: of a table.
+        column: what spreads.
+        base: the setting in whose standard deviation the other one's is counted.
+        setting: the other one.
+    """
+    from scipy.stats import f  # slow to import
+
+    values = {name: [row.values[column] for row in rows if row.setting == name] for name in (base, setting)}
+    ratio = stdev(values[setting]) / stdev(values[base])
+    freedom = len(values[setting]) - 1, len(values[base]) - 1
+    low, high = (math.sqrt(float(f.ppf(share, *freedom))) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Ratio(ratio, ratio / high, ratio / low)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p values corrected for their number: the smallest times n, the next times n - 1, ..., never falling.
 

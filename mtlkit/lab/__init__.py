@@ -5,10 +5,11 @@ from mtlkit.lab.landscape import LandscapeExplorer
 from mtlkit.lab.live import LossWeightingLab
 from mtlkit.lab.panel import LossPanel
 from mtlkit.lab.quiz import Quiz
-from mtlkit.lab.sliders import DetectionExplorer, MixingExplorer, SharingExplorer
+from mtlkit.lab.sliders import DetectionExplorer, ForkExplorer, MixingExplorer, SharingExplorer
 
 __all__ = [
     "DetectionExplorer",
+    "ForkExplorer",
     "GradientExplorer",
     "LandscapeExplorer",
     "LossPanel",
