@@ -47,6 +47,8 @@ def test_hard_coded_answers_are_seen_through(found):
 def test_the_solution_with_a_small_error_is_rejected_in_words(found):
     def off(*arguments):
         result = found.solution(*arguments)
+        if isinstance(result, list):
+            return [*result[:-1], result[-1] + 1] if result else result
         return (result[0], result[1] + 0.01) if isinstance(result, tuple) else result * 1.01 + 0.01
 
     verdict = grade(found.id, off)

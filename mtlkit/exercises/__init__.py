@@ -1,17 +1,25 @@
 """Statement, hints, solution and check of each exercise, and the quizzes. A notebook shows them by id."""
 
 from collections.abc import Sequence
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
-from mtlkit.exercises import nb00, nb01, nb02, nb03, nb04, nb05, nb09
+from mtlkit.exercises import basics, fields, pays
 from mtlkit.exercises.engine import Exercise, LabExercise, Statement, Verdict
 from mtlkit.exercises.questions import LETTERS, Question, as_markdown
 
-EXERCISES: dict[str, Statement] = {
-    exercise.id: exercise for module in (nb00, nb01, nb02, nb03, nb04, nb05, nb09) for exercise in module.EXERCISES
-}
+_NOTEBOOKS = sorted(  # one module a notebook, in the folder of its part of the course
+    (
+        import_module(f"{part.__name__}.{module.name}")
+        for part in (basics, pays, fields)
+        for module in iter_modules(part.__path__)
+    ),
+    key=lambda module: module.__name__[-2:],
+)
+EXERCISES: dict[str, Statement] = {exercise.id: exercise for module in _NOTEBOOKS for exercise in module.EXERCISES}
 QUIZZES: dict[str, tuple[Question, ...]] = {
-    module.__name__[-2:]: module.QUIZ for module in (nb01, nb02, nb03, nb04, nb05, nb09)
+    module.__name__[-2:]: module.QUIZ for module in _NOTEBOOKS if hasattr(module, "QUIZ")
 }
 
 __all__ = [

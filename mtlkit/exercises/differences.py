@@ -57,8 +57,12 @@ def difference(found: Any, expected: Any, what: str = "the result") -> str:
             return f"{what} should be a dictionary of {', '.join(map(str, expected))}"
         pairs = [(found[key], expected[key], f"{what} of {key!r}") for key in expected]
     elif isinstance(expected, tuple | list):
-        if not isinstance(found, tuple | list) or len(found) != len(expected):
-            return f"{what} should have {len(expected)} parts"
+        if isinstance(found, Tensor | np.ndarray) and found.ndim and isinstance(expected, tuple):
+            found = tuple(found)  # as many rows as parts
+        if not isinstance(found, tuple | list):
+            return f"{what} should be a {type(expected).__name__} of {len(expected)}, not {type(found).__name__}"
+        if len(found) != len(expected):
+            return f"{what} should have {len(expected)} parts, and has {len(found)}"
         names = getattr(expected, "_fields", [f"part {k + 1} of {what}" for k in range(len(expected))])
         pairs = [(a, b, name.replace("_", " ")) for a, b, name in zip(found, expected, names, strict=True)]
     else:
@@ -75,13 +79,23 @@ def _number_difference(found: Any, expected: Any, what: str) -> str:
         a = a.reshape(())
     if a.shape != b.shape:
         return f"{what} has the shape {list(a.shape)}, expected {list(b.shape)}"
-    if torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True):
+    whole = isinstance(expected, int)
+    if torch.allclose(a, b, rtol=0.0 if whole else 1e-4, atol=0.0 if whole else 1e-6, equal_nan=True):
         return ""
     if a.numel() == 1:
-        return f"{what} is {a.item():.4g}, expected {b.item():.4g}"
+        return f"{what} is {_told_apart(a.item(), b.item())}"
     k = int((a - b).abs().nan_to_num(torch.inf).argmax())
     at = ", ".join(str(int(i)) for i in torch.unravel_index(torch.tensor(k), a.shape))
-    return f"{what} is {a.flatten()[k].item():.4g} at [{at}], expected {b.flatten()[k].item():.4g}"
+    return f"{what} is {_told_apart(a.flatten()[k].item(), b.flatten()[k].item(), f' at [{at}]')}"
+
+
+def _told_apart(found: float, expected: float, where: str = "") -> str:
+    """Return both numbers with as many digits as it takes to see that they differ."""
+    for digits in (4, 6, 9, 17):
+        one, other = f"{found:.{digits}g}", f"{expected:.{digits}g}"
+        if one != other and ("e" not in one + other or digits == 17 or abs(expected) < 1e-3):
+            break
+    return f"{one}{where}, expected {other}"
 
 
 def _numbers(value: Any) -> Tensor:
@@ -108,7 +122,7 @@ def learning(answer: Callable[..., Any], arguments: Mapping[str, Any]) -> Learni
     wanted = {name: tensor for name, tensor in _tensors(arguments) if tensor.requires_grad}
     gradients: Sequence[Tensor | None] = [None] * len(wanted)
     if value.requires_grad:
-        mixed = torch.rand(value.shape, generator=torch.Generator().manual_seed(0)) + 0.5 if value.ndim > 1 else 1.0
+        mixed = torch.rand(value.shape, generator=torch.Generator().manual_seed(0)) + 0.5 if value.numel() > 1 else 1.0
         gradients = torch.autograd.grad((mixed * value).sum(), list(wanted.values()), allow_unused=True)
     return Learning(value.detach(), dict(zip(wanted, gradients, strict=True)))
 

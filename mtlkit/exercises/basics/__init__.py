@@ -1,0 +1,1 @@
+"""Exercises of part I: the basics, notebooks 00 to 05."""

@@ -1,0 +1,1 @@
+"""Exercises of part III: fields, notebooks 08 to 12."""

@@ -1,0 +1,237 @@
+"""Exercises and quiz of notebook 08, language."""
+
+import torch
+from torch import Tensor
+
+from mtlkit.exercises.engine import Exercise
+from mtlkit.exercises.questions import Option, Question
+
+
+def balanced_accuracy(predicted, labels):
+    """Return the mean over the classes that occur of the share of each that is recognised."""
+    shares = []
+    for one in set(labels.tolist()) - {-1}:
+        own = labels == one
+        shares.append((predicted[own] == one).double().mean())
+    return torch.stack(shares).mean()
+
+
+def _classified(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    number, classes = (int(torch.randint(low, high, (), generator=generator)) for low, high in ((12, 40), (2, 6)))
+    rarer = torch.rand(classes, generator=generator) ** 3 + 0.05
+    labels = torch.multinomial(rarer, number, replacement=True, generator=generator)
+    right = torch.rand(number, generator=generator) < 0.6
+    predicted = torch.where(right, labels, torch.randint(classes, (number,), generator=generator))
+    labels = torch.where(labels == classes - 1, labels + int(torch.randint(6, (), generator=generator)), labels)
+    kind = int(torch.randint(4, (), generator=generator))
+    if kind == 0:  # everything is taken for one class
+        predicted = torch.full_like(labels, int(labels[0]))
+    if kind != 1:  # else all labels are known
+        labels[torch.rand(number, generator=generator) < 0.2] = -1
+    labels[0] = 0
+    return predicted, labels
+
+
+def mean_of_word(states, symbols):
+    """Return the mean of the states of the symbols that are not 0."""
+    there = (symbols > 0)[:, :, None]
+    return (states * there).sum(1) / there.sum(1).clamp(min=1)
+
+
+def _states(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    batch, length, channels = (int(n) for n in torch.randint(2, 8, (3,), generator=generator))
+    symbols = torch.randint(1, 29, (batch, length), generator=generator)
+    ends = torch.randint(0, length + 1, (batch, 1), generator=generator)
+    symbols[torch.arange(length)[None] >= ends] = 0
+    return torch.randn(batch, length, channels, generator=generator, dtype=torch.double), symbols
+
+
+def look_back(query, states, there):
+    """Return Σ_t a_t h_t with a = softmax over the states that are there of q·h_t."""
+    match = (query[:, None] * states).sum(-1).masked_fill(~there, -torch.inf)
+    return (match.softmax(1)[:, :, None] * states).sum(1)
+
+
+def _looks(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    batch, length, channels = (int(n) for n in torch.randint(2, 7, (3,), generator=generator))
+    query = torch.randn(batch, channels, generator=generator, dtype=torch.double)
+    states = torch.randn(batch, length, channels, generator=generator, dtype=torch.double)
+    there = torch.rand(batch, length, generator=generator) < 0.6
+    there[torch.arange(batch), torch.randint(length, (batch,), generator=generator)] = True
+    return query, states, there
+
+
+EXERCISES = (
+    Exercise(
+        "08.1",
+        "Every language counts the same",
+        "Write `balanced_accuracy(predicted, labels)`: both are `int64 [N]`, a label of -1 means that nobody knows. Return "
+        "the mean, over the classes that occur among the labels, of the share of each that was recognised.",
+        2,
+        8,
+        (
+            "First leave out what has no label.",
+            "For each class: among the samples with that label, which share was predicted right?",
+            "The mean of these shares, each class counted once, however many samples it has.",
+        ),
+        balanced_accuracy,
+        _classified,
+        (
+            (
+                "that is plain accuracy: the most frequent class decides it",
+                lambda predicted, labels: (predicted == labels)[labels >= 0].double().mean(),
+            ),
+            (
+                "samples without a label (-1) are no class of their own",
+                lambda predicted, labels: torch.stack(
+                    [(predicted[labels == one] == one).double().mean() for one in set(labels.tolist())]
+                ).mean(),
+            ),
+            (
+                "you took the share among those *predicted* to be the class (precision), not among those that are",
+                lambda predicted, labels: torch.stack(
+                    [
+                        (labels[(predicted == one) & (labels >= 0)] == one).double().mean().nan_to_num()
+                        for one in set(labels.tolist()) - {-1}
+                    ]
+                ).mean(),
+            ),
+        ),
+        calls=16,
+    ),
+    Exercise(
+        "08.2",
+        "The mean of a word",
+        "Write `mean_of_word(states, symbols)`: `states [B, T, C]` is what a network made of each letter, "
+        "`symbols [B, T]` are the letters, 0 where a word has ended. Return `[B, C]`: the mean over the letters of each "
+        "word, and 0 for a word without any.",
+        2,
+        6,
+        (
+            "symbols > 0 says where there is a letter.",
+            "Multiply the states with it, with a third dimension of size 1, and add them up.",
+            "Divide by the number of letters of each word, at least 1.",
+        ),
+        mean_of_word,
+        _states,
+        (
+            (
+                "you divided by T: then short words have small features",
+                lambda states, symbols: (states * (symbols > 0)[:, :, None]).mean(1),
+            ),
+            ("the filling (0) was averaged as well", lambda states, symbols: states.mean(1)),
+            (
+                "you divided by the letters of the whole batch; every word has its own number",
+                lambda states, symbols: (states * (symbols > 0)[:, :, None]).sum(1) / (symbols > 0).sum(),
+            ),
+            (
+                "a word without letters gives NaN: divide by 1 at least",
+                lambda states, symbols: (states * (symbols > 0)[:, :, None]).sum(1) / (symbols > 0).sum(1)[:, None],
+            ),
+        ),
+        calls=16,
+    ),
+    Exercise(
+        "08.3",
+        "Looking back",
+        "Write `look_back(query, states, there)`: `query [B, C]` is what the decoder asks for, `states [B, T, C]` what was "
+        "read, `there` (`bool [B, T]`) says which states are letters: some, anywhere, one at least. Return $\\sum_t a_t h_t$ `[B, C]`, where $a$ is the "
+        "softmax of $q \\cdot h_t$ over the letters.",
+        3,
+        10,
+        (
+            "The inner products are `[B, T]`: (query[:, None] * states).sum(-1).",
+            "Before the softmax, put minus infinity where there is no letter.",
+            "Multiply the shares, with a third dimension, with the states, and add up over T.",
+        ),
+        look_back,
+        _looks,
+        (
+            (
+                "the filling got a share, too: put minus infinity there *before* the softmax",
+                lambda query, states, there: (((query[:, None] * states).sum(-1).softmax(1))[:, :, None] * states).sum(
+                    1
+                ),
+            ),
+            (
+                "taken out after the softmax, the shares no longer sum to 1",
+                lambda query, states, there: (
+                    ((query[:, None] * states).sum(-1).softmax(1) * there)[:, :, None] * states
+                ).sum(1),
+            ),
+            (
+                "softmax runs over the letters of a word (dimension 1), not over the batch",
+                lambda query, states, there: (
+                    (query[:, None] * states)
+                    .sum(-1)
+                    .masked_fill(~there, -torch.inf)
+                    .softmax(0)
+                    .nan_to_num()[:, :, None]
+                    * states
+                ).sum(1),
+            ),
+            (
+                "that is the best state alone; the softmax mixes them",
+                lambda query, states, there: states[
+                    torch.arange(len(states)),
+                    (query[:, None] * states).sum(-1).masked_fill(~there, -torch.inf).argmax(1),
+                ],
+            ),
+        ),
+    ),
+)
+
+QUIZ = (
+    Question(
+        'A classifier of 14 languages says "Icelandic" to every name, and a third of the names are Icelandic. Its '
+        "balanced accuracy is",
+        (
+            Option("one third", "that is its accuracy: the share of all names that it gets right."),
+            Option("1/14", "one language at 100 %, thirteen at 0 %.", True),
+            Option("zero", "the Icelandic names are all recognised."),
+            Option("one half", "with two languages it would be that."),
+        ),
+    ),
+    Question(
+        "Why does the decoder get the right letters before each one while it learns?",
+        (
+            Option(
+                "so that the encoder need not be trained at the same time as the decoder",
+                "its states are what the decoder looks back at.",
+            ),
+            Option("because it could not write otherwise", "when it is scored it goes on from its own letters."),
+            Option(
+                "one mistake would spoil all that follows",
+                "teacher forcing: each letter is learned as if all before it had been right.",
+                True,
+            ),
+            Option("to save memory", "all letters of a word are computed at once, which rather takes more."),
+        ),
+    ),
+    Question(
+        "Names have no German translation, numbers have no gender. In a batch of both, the shared encoder gets its "
+        "gradient from",
+        (
+            Option("every sample that has a target of some task", "each task is a mean over its own samples.", True),
+            Option("samples with all targets", "there are none here, and yet it learns."),
+            Option(
+                "numbers only, because the loss of a translation is larger",
+                "the losses are added; none of them is dropped.",
+            ),
+            Option("names only, as there are more", "the mean is over each task's own samples, however few."),
+        ),
+    ),
+    Question(
+        "Two languages help a third one alike, though only one of them is related to it. A careful conclusion:",
+        (
+            Option("relatedness never matters", "that is more than one comparison can say."),
+            Option(
+                "names of any kind may help",
+                "in this case; the intervals say how surely.",
+                True,
+            ),
+            Option("the related language was spelled wrongly", "nothing points to that."),
+            Option("the test is broken", "a result that surprises is no proof of a fault."),
+        ),
+    ),
+)

@@ -1,0 +1,207 @@
+"""Exercises and quiz of notebook 11, health."""
+
+import torch
+from torch import Tensor
+
+from mtlkit.exercises.differences import learning
+from mtlkit.exercises.engine import Exercise
+from mtlkit.exercises.questions import Option, Question
+
+
+def known_loss(output, target):
+    """Return the mean squared error over the targets that are not NaN, and 0 with a graph where there are none."""
+    known = ~target.isnan()
+    wanted = torch.where(known, target, 0.0)
+    return ((output - wanted).square() * known).sum() / known.sum().clamp(min=1)
+
+
+def _measured(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    number = int(torch.randint(3, 12, (), generator=generator))
+    output, target = (torch.randn(number, generator=generator, dtype=torch.double) for _ in range(2))
+    target[torch.rand(number, generator=generator) < 0.3] = 0.0
+    missing = float(torch.randint(0, 5, (), generator=generator)) / 4  # none of them, some, or all
+    target[torch.rand(number, generator=generator) < missing] = torch.nan
+    return output.requires_grad_(), target
+
+
+def best_threshold(missed, alarm):
+    """Return the probability of illness from which an alarm costs less than silence."""
+    return alarm / (alarm + missed)
+
+
+def _costs(generator: torch.Generator) -> tuple[float, float]:
+    missed, alarm = (0.5 + 20 * torch.rand(2, generator=generator)).tolist()
+    return missed, alarm
+
+
+def calibration_error(p, y, bins):
+    """Return Σ_b n_b / n · |mean of p - mean of y| over equally wide bins."""
+    which = (p * bins).long().clamp(max=bins - 1)
+    total = torch.zeros((), dtype=p.dtype)
+    for b in range(bins):
+        own = which == b
+        if own.any():
+            total = total + own.sum() / len(p) * (p[own].mean() - y[own].to(p).mean()).abs()
+    return total
+
+
+def _predicted(generator: torch.Generator) -> tuple[Tensor, Tensor, int]:
+    number, bins = (
+        int(torch.randint(8, 60, (), generator=generator)),
+        int(torch.randint(2, 12, (), generator=generator)),
+    )
+    p = torch.rand(number, generator=generator, dtype=torch.double)
+    y = (torch.rand(number, generator=generator) < p**2).long()
+    p[0], p[1] = 1.0, 0.0
+    return p, y, bins
+
+
+EXERCISES = (
+    Exercise(
+        "11.1",
+        "Labels that nobody took down",
+        "Write `known_loss(output, target)`: both `[N]`; a target that was not measured is NaN. Return the mean squared "
+        "error over those that are known, and 0, still connected to `output`, if none is.",
+        2,
+        8,
+        (
+            "NaN times 0 is NaN: take the NaN out of the target before you compute with it.",
+            "torch.where(known, target, 0.0), and a mask on the squares.",
+            "Divide by the number of known targets, at least 1.",
+        ),
+        known_loss,
+        _measured,
+        (
+            (
+                "you divided by all samples; the mean is over those that are known",
+                lambda output, target: (
+                    (output - torch.where(target.isnan(), 0.0, target)).square() * ~target.isnan()
+                ).mean(),
+            ),
+            (
+                "a missing target was taken for 0: the network then learns zeros",
+                lambda output, target: (output - target.nan_to_num(0.0)).square().mean(),
+            ),
+            (
+                "where nothing is known the loss must be 0, not NaN",
+                lambda output, target: (output[~target.isnan()] - target[~target.isnan()]).square().mean(),
+            ),
+            (
+                "the value is right, but the gradient is NaN: NaN was computed with before it was masked; take it out first",
+                lambda output, target: (
+                    torch.where(target.isnan(), 0.0, (output - target).square()).sum()
+                    / (~target.isnan()).sum().clamp(min=1)
+                ),
+            ),
+            (
+                "the loss is detached: nothing would be learned from it",
+                lambda output, target: known_loss(output.detach(), target),
+            ),
+        ),
+        observe=learning,
+        calls=16,
+    ),
+    Exercise(
+        "11.2",
+        "When to raise the alarm",
+        "Write `best_threshold(missed, alarm)`: what it costs to miss an illness, and what a false alarm costs. From which "
+        "probability of illness does an alarm cost less, in the mean, than silence?",
+        2,
+        6,
+        (
+            "With probability p of illness, silence costs p · missed in the mean. And an alarm?",
+            "An alarm costs (1 - p) · alarm.",
+            "Set both equal and solve for p.",
+        ),
+        best_threshold,
+        _costs,
+        (
+            (
+                "the wrong way round: the dearer a miss, the *lower* the threshold",
+                lambda missed, alarm: missed / (alarm + missed),
+            ),
+            ("that is the ratio of the costs; a threshold is a probability", lambda missed, alarm: alarm / missed),
+            ("0.5 is right only where both mistakes cost the same", lambda missed, alarm: 0.5),
+        ),
+    ),
+    Exercise(
+        "11.3",
+        "Does 80 % mean 80 %?",
+        "Write `calibration_error(p, y, bins)`: `p [N]` are probabilities, `y [N]` is 1 where it was so. Put them into "
+        "`bins` equally wide bins (p = 1 belongs to the last one) and return "
+        "$\\sum_b \\frac{n_b}{n}\\,|\\bar p_b - \\bar y_b|$.",
+        2,
+        10,
+        (
+            "(p * bins).long() is the number of the bin; p = 1 would be one too many.",
+            "In each bin that is not empty: the mean of p, the mean of y, their distance.",
+            "Weigh each distance with the share of the samples that are in the bin.",
+        ),
+        calibration_error,
+        _predicted,
+        (
+            (
+                "every bin counted the same; weigh it with the share of its samples",
+                lambda p, y, bins: torch.stack(
+                    [
+                        (p[w].mean() - y[w].to(p).mean()).abs()
+                        for b in range(bins)
+                        if (w := (p * bins).long().clamp(max=bins - 1) == b).any()
+                    ]
+                ).mean(),
+            ),
+            (
+                "without bins, or without |...| in each, mistakes of both kinds cancel out",
+                lambda p, y, bins: (p.mean() - y.to(p).mean()).abs(),
+            ),
+            (
+                "that is the mean distance of single samples: no probability but 0 and 1 could ever be right",
+                lambda p, y, bins: (p - y).abs().mean(),
+            ),
+        ),
+        calls=16,
+    ),
+)
+
+QUIZ = (
+    Question(
+        "Measurements were taken of suspicious tumours only. A network trained on them alone is scored on all tumours. "
+        "What goes wrong?",
+        (
+            Option("there are too few of them for a network of this size", "as many taken by chance would do better."),
+            Option("it hardly saw any small ones", "what is missing depends on what is measured.", True),
+            Option("the loss becomes NaN", "missing targets are left out of it."),
+            Option("the diagnosis is lost", "it is there for all of them."),
+        ),
+    ),
+    Question(
+        "Missing an illness costs ten times a false alarm. Which is the sounder first step?",
+        (
+            Option("weigh the ill ten times in the loss", "that shifts the probabilities, too, and hides it."),
+            Option("leave out half of the healthy", "then there is less to learn from."),
+            Option("train longer", "the costs would still be unknown to the network."),
+            Option("move the threshold", "costs can change without training again.", True),
+        ),
+    ),
+    Question(
+        "A temperature of 2, found on validation data, divides the logits. What changes?",
+        (
+            Option("which class has the largest probability", "dividing all by one number keeps their order."),
+            Option("how sure the network says it is", "the ratios of all probabilities move towards 1.", True),
+            Option("the accuracy on new data", "the order of the classes is the same."),
+            Option("the features of the encoder", "nothing is trained again but one number."),
+        ),
+    ),
+    Question(
+        "A report says: accuracy 0.95 for all patients. What should be asked next?",
+        (
+            Option(
+                "whether somebody else has reached 0.96 on the same patients",
+                "a point more says little without knowing for whom.",
+            ),
+            Option("how large the network is", "that matters to the machine, not to the patient."),
+            Option("how it does for each group, in both mistakes", "the mean may hide both.", True),
+            Option("which optimiser was used", "the patients do not care."),
+        ),
+    ),
+)
