@@ -11,8 +11,10 @@ from test_landscape import ends_apart
 
 from mtlkit.cases import find_case
 from mtlkit.data.loader import mixture
+from mtlkit.data.molecules import SIZES as MOLECULES
 from mtlkit.data.text import SIZES
-from mtlkit.experiments import compare, read, summarise
+from mtlkit.experiments import PROBLEMS, compare, read, summarise
+from mtlkit.experiments.ranks import PUBLISHED_QM9, agreement
 from mtlkit.lab import MixingExplorer
 from mtlkit.model import add_adapters
 from mtlkit.weighting import METHODS, GradientWeighting
@@ -142,6 +144,11 @@ CLAIMS = {
             lambda: [compared("scenes").gaps[name].mean for name in ("NashMTL", "IMTLG", "FairGrad")],
         ),
         (r"their step costs N times as much", lambda: [mean("weighting_scenes_costs", "NashMTL", "cost")]),
+        (r"eleven properties of N small molecules", lambda: [sum(MOLECULES.values())]),
+        (
+            r"a step of .ash-MTL on eleven tasks costs N times as much",
+            lambda: [mean("weighting_molecules_costs", "NashMTL", "cost")],
+        ),
         (
             "all lie at most N points of Δm away",
             lambda: [
@@ -249,3 +256,21 @@ def test_the_verdicts_of_notebook_05_follow_from_its_tables():
     assert all(found.tuned == "EqualWeights" and found.better() == [] for found in digits)
     assert steps.gaps["PCGrad"].p > 0.05 and digits[0].gaps["PCGrad"].p > 0.05
     assert all(gain("scenes", name) < 0 for name in steps.gaps)  # single tasks are ahead with equal steps
+
+
+def test_the_verdict_on_eleven_tasks_follows_from_its_tables():
+    scores = PROBLEMS["molecules"].scores()
+    steps, seconds = (
+        compare(read(f"weighting_molecules{end}"), scores, set(scores.values())) for end in ("", "_seconds")
+    )
+
+    def order(found):
+        return agreement({name: -found.summary[name]["test Δm"].mean for name in PUBLISHED_QM9}, PUBLISHED_QM9)
+
+    first = sorted(PUBLISHED_QM9, key=lambda name: -steps.summary[name]["test Δm"].mean)
+    assert first[:2] == ["FairGrad", "NashMTL"] and {"FairGrad", "NashMTL"} < set(
+        sorted(PUBLISHED_QM9, key=PUBLISHED_QM9.get)[:3]
+    )
+    assert order(steps).low > 0.4 and order(seconds).low < 0 < order(seconds).high
+    assert seconds.better() == ["Uncertainty", "IMTLL", "GeometricMean"]
+    assert not any(issubclass(METHODS[name], GradientWeighting) for name in seconds.better())
