@@ -142,7 +142,10 @@ def test_every_trouble_is_the_one_it_is_called():
     assert sum(p.numel() for p in spoilt["room"].model.encoder.parameters()) < 200
     right = DIGITS.setup(seed=0).train_set
     shuffled = spoilt["labels"].loader.dataset
-    assert torch.equal(shuffled.right, right.right) and (shuffled.left == right.left).float().mean() < 0.2
+    assert (
+        torch.equal(shuffled.labels["right"], right.labels["right"])
+        and (shuffled.labels["left"] == right.labels["left"]).float().mean() < 0.2
+    )
 
 
 def test_without_a_trouble_it_is_the_plain_case(quick):

@@ -1,5 +1,6 @@
 """What the cases of classification + detection share."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -14,10 +15,20 @@ def image_labels(dataset: Any) -> Labels:
     return {"classes": tuple(dataset.classes), "box_classes": tuple(dataset.box_classes)}
 
 
-def vision_model(encoder: str, classes: int, box_classes: int) -> SharedEncoderModel:
-    """Return an untrained model with the heads "classify" and "detect" on an encoder, "conv" or "resnet18"."""
+def vision_model(
+    encoder: str, classes: int, box_classes: int, **more: Callable[[int], nn.Module]
+) -> SharedEncoderModel:
+    """Return an untrained model with the heads "classify" and "detect" on an encoder, "conv" or "resnet18".
+
+    Args:
+        encoder: which one.
+        classes: of an image.
+        box_classes: of boxes.
+        more: task → what makes its head from the number of channels.
+    """
     shared: Any = ConvEncoder() if encoder == "conv" else ResNetEncoder()
-    return SharedEncoderModel(shared, vision_heads(shared.channels, classes, box_classes, shared.stride))
+    heads = vision_heads(shared.channels, classes, box_classes, shared.stride)
+    return SharedEncoderModel(shared, heads | {task: make(shared.channels) for task, make in more.items()})
 
 
 def vision_heads(channels: int, classes: int, box_classes: int, stride: int = 8) -> dict[str, nn.Module]:

@@ -1,11 +1,12 @@
 """Scenes with five questions about each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mtlkit.data.batches import Batch, Sample
+from mtlkit.data.memory import InMemory
 from mtlkit.data.scenes import TEXTURES, DigitScenes
 
 FACTS = {
@@ -17,7 +18,7 @@ FACTS = {
 }
 
 
-class SceneFacts:
+class SceneFacts(InMemory):
     """The scenes of `DigitScenes` with five labels each.
 
     "texture" and "count" are those of `DigitScenes`; "sum" is that of the digits, in three parts; "where" is the
@@ -53,15 +54,6 @@ class SceneFacts:
                 raise ValueError(f"labelled names the task {task!r}: expected one of {', '.join(FACTS)}")
             self.labels[task][number:] = -1
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Sample:
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        return {name: tensor[0] for name, tensor in self.batch([index]).items()}
-
-    def batch(self, indices: Sequence[int] | Tensor) -> Batch:
-        """Return a batch of the samples at `indices`."""
-        at = torch.as_tensor(indices)
-        return {"image": self.images[at].float().div_(255), **{task: known[at] for task, known in self.labels.items()}}
+    def inputs(self, at: Tensor) -> dict[str, Any]:
+        """Return the scenes."""
+        return {"image": self.images[at].float().div_(255)}

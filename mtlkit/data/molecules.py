@@ -8,19 +8,20 @@ kept as numbers in `data/molecules.npz`.
 import csv
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mtlkit.data.batches import Batch, Sample
 from mtlkit.data.download import data_folder
 from mtlkit.data.errors import DataError
+from mtlkit.data.memory import InMemory
 
 # property → its column; symbols as in the benchmarks of multi-task learning
 PROPERTIES = {
@@ -44,7 +45,7 @@ SIZES = {"train": 110_000, "val": 10_000, "test": 10_831}
 FILES = ("qm9_part1.csv", "qm9_part2.csv", "qm9_part3.csv")
 
 
-class Molecules:
+class Molecules(InMemory):
     """Molecules of QM9, each as a row of numbers that turning and shifting it do not change.
 
     The numbers are how many atoms there are of each of five elements, and for each of their 15 pairs how many pairs of
@@ -70,27 +71,17 @@ class Molecules:
         features, properties, atoms = _standardised()
         start = sum(SIZES[name] for name in list(SIZES)[: list(SIZES).index(split)])
         self.features = features[start : start + n]
-        self.properties = properties[start : start + n]
+        self.labels = {name: properties[start : start + n, k] for k, name in enumerate(PROPERTIES)}
         self.atoms = atoms[start : start + n]
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def __getitem__(self, index: int) -> Sample:
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        return {name: tensor[0] for name, tensor in self.batch([index]).items()}
 
     def formula(self, index: int) -> str:
         """Return a molecule's atoms, as chemists write them: "C7 H10 O2"."""
         counts = dict(zip(ELEMENTS, self.atoms[index].tolist(), strict=True))
         return " ".join(f"{element}{counts[element]}" for element in ("C", "H", "N", "O", "F") if counts[element])
 
-    def batch(self, indices: Sequence[int] | Tensor) -> Batch:
-        """Return a batch of the samples at `indices`."""
-        at = torch.as_tensor(indices)
-        wanted = self.properties[at]
-        return {"features": self.features[at].float(), **dict(zip(PROPERTIES, wanted.T.contiguous(), strict=True))}
+    def inputs(self, at: Tensor) -> dict[str, Any]:
+        """Return what is given."""
+        return {"features": self.features[at].float()}
 
 
 @cache

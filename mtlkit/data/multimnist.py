@@ -1,19 +1,19 @@
 """MultiMNIST: two digits written over each other, one task for each of them."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mtlkit.data.batches import Batch, Sample
 from mtlkit.data.digits import mnist_digits
+from mtlkit.data.memory import InMemory
 
 SIZE = 36  # pixels of a side
 CORNERS = {"left": 1, "right": 7}  # top left corner of each digit of 28 pixels, on the diagonal: 6 pixels apart
 
 
-class MultiMNIST:
+class MultiMNIST(InMemory):
     """Pairs of real digits, overlaid: the two tasks "left" and "right" fight for the same pixels.
 
     After Sabour, Frosst, Hinton (NeurIPS 2017) and Sener, Koltun (NeurIPS 2018), whose pairs are of the 60,000 MNIST
@@ -38,18 +38,9 @@ class MultiMNIST:
             place = canvas[:, start : start + 28, start : start + 28]
             np.maximum(place, digits[pick], out=place)
         self.images = torch.from_numpy(canvas)
-        self.left, self.right = torch.from_numpy(classes[chosen]).T
+        left, right = torch.from_numpy(classes[chosen]).T
+        self.labels = {"left": left, "right": right}
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Sample:
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        return {name: tensor[0] for name, tensor in self.batch([index]).items()}
-
-    def batch(self, indices: Sequence[int] | Tensor) -> Batch:
-        """Return a batch of the samples at `indices`."""
-        at = torch.as_tensor(indices)
-        image = self.images[at, None].float().div_(255).expand(-1, 3, -1, -1)
-        return {"image": image, "left": self.left[at], "right": self.right[at]}
+    def inputs(self, at: Tensor) -> dict[str, Any]:
+        """Return the pictures."""
+        return {"image": self.images[at, None].float().div_(255).expand(-1, 3, -1, -1)}

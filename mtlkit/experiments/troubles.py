@@ -98,7 +98,8 @@ STATES = ("equal weights", "NashMTL", "UPGrad", "left x 10", "left alone")
 def wrong_labels(setup: Any) -> Any:
     """Give the left digit the label of another pair: it says nothing."""
     pairs = MultiMNIST("train", 10_000)
-    pairs.left = pairs.left[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))]
+    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))
+    pairs.labels["left"] = pairs.labels["left"][order]
     return replace(setup, loader=Loader(pairs, DIGITS.batch_size, setup.seed))
 
 

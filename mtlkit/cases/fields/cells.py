@@ -8,10 +8,10 @@ from torch import nn
 
 from mtlkit.cases.case import Case, Knob, Labels
 from mtlkit.cases.seen import Seen, SeenImage, answers_of, see_boxes
-from mtlkit.cases.vision import classify_and_detect, image_labels, vision_heads
+from mtlkit.cases.vision import classify_and_detect, image_labels, vision_model
 from mtlkit.data import VocFolder
 from mtlkit.data.fields.cells import BloodCells, CountedCells
-from mtlkit.model import ConvEncoder, CountHead, SharedEncoderModel
+from mtlkit.model import CountHead, SharedEncoderModel
 from mtlkit.tasks import Task, counting
 from mtlkit.training import fetch
 
@@ -38,9 +38,7 @@ def open_split(
 
 def build_model(labels: Labels, **_: Any) -> SharedEncoderModel:
     """Return an untrained model: the encoder of the scenes, their two heads, and one that counts."""
-    encoder = ConvEncoder()
-    heads: dict[str, nn.Module] = vision_heads(encoder.channels, len(labels["classes"]), len(labels["box_classes"]))
-    return SharedEncoderModel(encoder, heads | {"count": CountHead(encoder.channels)})
+    return vision_model("conv", len(labels["classes"]), len(labels["box_classes"]), count=CountHead)
 
 
 def make_tasks(labels: Labels) -> tuple[Task, ...]:

@@ -8,9 +8,9 @@ from torch import nn
 
 from mtlkit.cases.case import Case, Knob, Labels
 from mtlkit.cases.seen import Seen, SeenImage, answers_of, see_boxes
-from mtlkit.cases.vision import classify_and_detect, image_labels, vision_heads
+from mtlkit.cases.vision import classify_and_detect, image_labels, vision_model
 from mtlkit.data.fields.roads import Roads
-from mtlkit.model import ConvEncoder, MapHead, SharedEncoderModel
+from mtlkit.model import MapHead, SharedEncoderModel
 from mtlkit.tasks import Task, segmentation
 
 
@@ -24,9 +24,7 @@ def open_split(
 
 def build_model(labels: Labels, **_: Any) -> SharedEncoderModel:
     """Return an untrained model: the encoder of the scenes, their two heads, and one for the map of the free road."""
-    encoder = ConvEncoder()
-    heads: dict[str, nn.Module] = vision_heads(encoder.channels, len(labels["classes"]), len(labels["box_classes"]))
-    return SharedEncoderModel(encoder, heads | {"road": MapHead(encoder.channels)})
+    return vision_model("conv", len(labels["classes"]), len(labels["box_classes"]), road=MapHead)
 
 
 def make_tasks(labels: Labels) -> tuple[Task, ...]:

@@ -8,16 +8,15 @@ import re
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mtlkit.data.batches import Batch, Sample
 from mtlkit.data.errors import DataError
+from mtlkit.data.memory import InMemory
 
 DOMAINS = ("tweet", "movie", "product", "news")
 FILES = {  # in the authors' archive; each line: number, mean of 20 ratings, text
@@ -40,7 +39,7 @@ class Snippet(NamedTuple):
     text: str
 
 
-class Snippets:
+class Snippets(InMemory):
     """Sentences of tweets, film reviews, product reviews and editorials, with ratings of their sentiment.
 
     C. J. Hutto and E. Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text",
@@ -80,18 +79,9 @@ class Snippets:
             "valence": torch.tensor([one.valence for one in own], dtype=torch.float32),
         }
 
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def __getitem__(self, index: int) -> Sample:
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        return {name: tensor[0] for name, tensor in self.batch([index]).items()}
-
-    def batch(self, indices: Sequence[int] | Tensor) -> Batch:
-        """Return a batch of the samples at `indices`."""
-        at = torch.as_tensor(indices)
-        return {"words": self.words[at], **{task: known[at] for task, known in self.labels.items()}}
+    def inputs(self, at: Tensor) -> dict[str, Any]:
+        """Return the words."""
+        return {"words": self.words[at]}
 
 
 def words_of(text: str) -> list[str]:

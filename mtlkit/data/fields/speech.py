@@ -3,16 +3,17 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtlkit.data.batches import Batch, Sample
 from mtlkit.data.errors import DataError
 from mtlkit.data.fields.sounds import HOP, RATE, log_mel, read_wave
 from mtlkit.data.fields.voices import DIGITS, VERSIONS, Wave, spoken
+from mtlkit.data.memory import InMemory
 
 MOST = 4  # digits in a sequence
 SECONDS = 2.4
@@ -20,7 +21,17 @@ STRANGERS = {"val": slice(10, 12), "test": slice(12, 16)}  # voices that no trai
 SPLITS = {"train": 0, "val": 1, "test": 2}
 
 
-class Speech:
+class Spoken(InMemory):
+    """Clips as spectrograms, `float16 [N, T, 40]`."""
+
+    frames: Tensor
+
+    def inputs(self, at: Tensor) -> dict[str, Any]:
+        """Return what is heard."""
+        return {"frames": self.frames[at].float()}
+
+
+class Speech(Spoken):
     """Clips of 2.4 seconds in which a voice says one digit, or two to four of them; some noise is added.
 
     A sample is `{"frames": float32 [241, 40], "word": int64 [], "voice": int64 [], "digits": int64 [4]}`: which digit a
@@ -41,7 +52,6 @@ class Speech:
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
         says, self.made_by = spoken(voices)
-        self.split, self.n = split, n
         self._random = np.random.default_rng((seed, SPLITS[split]))
         known = STRANGERS["val"].start
         self.voices = tuple(f"voice {k + 1}" for k in range(known))
@@ -83,25 +93,12 @@ class Speech:
         clip[start : start + len(sound)] += sound
         return np.asarray(clip, np.float16), digits
 
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, index: int) -> Sample:
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        return {name: tensor[0] for name, tensor in self.batch([index]).items()}
-
-    def batch(self, indices: Sequence[int] | Tensor) -> Batch:
-        """Return a batch of the samples at `indices`."""
-        at = torch.as_tensor(indices)
-        return {"frames": self.frames[at].float(), **{task: known[at] for task, known in self.labels.items()}}
-
 
 NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
 CLIP = 0.8  # seconds of a recording that are heard
 
 
-class SpokenDigits:
+class SpokenDigits(Spoken):
     """Recordings of people who say a digit: the Free Spoken Digit Dataset (Z. Jackson et al., CC BY-SA 4.0).
 
     A sample is as in `Speech`, with `float32 [81, 40]` frames: "word" is the digit, "voice" the speaker, "digits" the
@@ -147,12 +144,6 @@ class SpokenDigits:
         digits[:, 0] = digit + 1
         self.labels = {"word": digit, "voice": torch.tensor(voice), "digits": digits}
         self.frames = spectrograms(self.samples)
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    __getitem__ = Speech.__getitem__
-    batch = Speech.batch
 
 
 def _split_of(index: int) -> str:

@@ -1,13 +1,13 @@
 """Tumours: a diagnosis and three measurements of a fine-needle aspirate, from a real table."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.datasets import load_breast_cancer
 from torch import Tensor
 
-from mtlkit.data.batches import Batch, Sample
+from mtlkit.data.memory import InMemory
 
 # what is held back as a target → its column; of the largest nuclei in the picture
 MEASURES = {"radius": "worst radius", "texture": "worst texture", "concavity": "worst concave points"}
@@ -15,7 +15,7 @@ SHARES = {"train": (0.0, 0.6), "val": (0.6, 0.75), "test": (0.75, 1.0)}
 WHY = ("by chance", "suspicious first")
 
 
-class Tumours:
+class Tumours(InMemory):
     """569 tumours: 20 measurements of nuclei are given, a diagnosis and three more measurements are asked for.
 
     W. H. Wolberg, W. N. Street and O. L. Mangasarian, "Breast Cancer Wisconsin (Diagnostic)", UCI Machine Learning
@@ -64,18 +64,9 @@ class Tumours:
             hidden = random.permutation(len(rows))[round(diagnosed * len(rows)) :]
             self.labels["diagnosis"][hidden] = -1
 
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def __getitem__(self, index: int) -> Sample:
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        return {name: tensor[0] for name, tensor in self.batch([index]).items()}
-
-    def batch(self, indices: Sequence[int] | Tensor) -> Batch:
-        """Return a batch of the samples at `indices`."""
-        at = torch.as_tensor(indices)
-        return {"features": self.features[at], **{task: known[at] for task, known in self.labels.items()}}
+    def inputs(self, at: Tensor) -> dict[str, Any]:
+        """Return what is given."""
+        return {"features": self.features[at]}
 
 
 def _part(malignant: np.ndarray, seed: int, low: float, high: float) -> np.ndarray:

@@ -1,20 +1,21 @@
 """Words of three jobs for one reader: names (which language, whose?) and numbers (from English into German)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from num2words import num2words
 from torch import Tensor
 
-from mtlkit.data.batches import Batch, Sample
 from mtlkit.data.fields.names import ALPHABET, LANGUAGES, SHARES, names_of, plain
+from mtlkit.data.memory import InMemory
 
 LENGTH = 32  # letters of the longest English number below 1,000, and one
 LARGEST = 999
 
 
-class Words:
+class Words(InMemory):
     """First names of 14 languages, and the numbers from 0 to 999 in English words with their German ones.
 
     A sample is `{"letters": int64 [32], "language": int64 [], "gender": int64 [], "german": int64 [32]}`; a name has no
@@ -59,18 +60,9 @@ class Words:
             "german": torch.tensor(german).reshape(-1, LENGTH)[mixed],
         }
 
-    def __len__(self) -> int:
-        return len(self.words)
-
-    def __getitem__(self, index: int) -> Sample:
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        return {name: tensor[0] for name, tensor in self.batch([index]).items()}
-
-    def batch(self, indices: Sequence[int] | Tensor) -> Batch:
-        """Return a batch of the samples at `indices`."""
-        at = torch.as_tensor(indices)
-        return {"letters": self.letters[at], **{task: known[at] for task, known in self.labels.items()}}
+    def inputs(self, at: Tensor) -> dict[str, Any]:
+        """Return the letters."""
+        return {"letters": self.letters[at]}
 
 
 def numbers_of(split: str) -> list[tuple[str, str]]:
