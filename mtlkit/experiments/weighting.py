@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from mtlkit.cases import Case, Setup, find_case
 from mtlkit.data import Loader, Part
@@ -151,21 +150,15 @@ def setup_of(problem: Problem, name: str, seed: int, steps: int | None = None) -
     return only_labelled(setup) if only else setup
 
 
-_labelled: dict[tuple[int, str], Tensor] = {}
-
-
 def only_labelled(setup: Setup) -> Setup:
     """Return a single task's setup that draws from the samples with its label only: the others teach it nothing."""
     (task,), dataset = setup.tasks, setup.train_set
     if task.labelled is None:
         return setup
-    key = id(dataset), task.name
-    if key not in _labelled:
-        parts = torch.arange(len(dataset)).split(500)
-        _labelled[key] = torch.cat([task.labelled(fetch(dataset, part)) for part in parts])
-    if _labelled[key].all():
+    there = torch.cat([task.labelled(fetch(dataset, part)) for part in torch.arange(len(dataset)).split(500)])
+    if there.all():
         return setup
-    part = Part(dataset, _labelled[key].nonzero()[:, 0])
+    part = Part(dataset, there.nonzero()[:, 0])
     return replace(setup, loader=Loader(part, setup.loader.batch_size, setup.seed, setup.loader.transform))
 
 
