@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mtlkit.data.facts import FACTS
-from mtlkit.experiments import Row
+from mtlkit.experiments import SEEDS, Row, experiments_of, read
 from mtlkit.experiments import claims as claims_module
 from mtlkit.experiments import troubles as troubles_module
 from mtlkit.experiments.architectures import HARD, TRUNKS, architecture_setup, built, ways, widths_of
@@ -168,3 +168,13 @@ def test_a_single_task_has_the_network_of_hard_sharing():
     alone, hard = (architecture_setup("multimnist", name, 0) for name in ("left alone", HARD))
     encoders = [sum(p.numel() for p in setup.model.encoder.parameters()) for setup in (alone, hard)]
     assert encoders[0] == encoders[1] and [task.name for task in alone.tasks] == ["left"]
+
+
+@pytest.mark.parametrize("what", ["claims"])
+def test_the_kept_tables_are_whole(what):
+    for made in experiments_of(what):
+        rows = read(made.name)
+        wanted = {(name, seed) for name in made.settings for seed in range(made.seeds or SEEDS[what])}
+        assert {(row.setting, row.seed) for row in rows} == wanted, made.name
+        assert all(set(row.values) == set(made.columns) for row in rows)
+        assert not any(math.isnan(row.values["seconds"]) for row in rows if "seconds" in row.values)

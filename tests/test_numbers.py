@@ -10,11 +10,14 @@ import pytest
 from test_landscape import ends_apart
 
 from mtlkit.cases import find_case
+from mtlkit.data.facts import FACTS
 from mtlkit.data.loader import mixture
 from mtlkit.data.molecules import SIZES as MOLECULES
 from mtlkit.data.text import SIZES
-from mtlkit.experiments import PROBLEMS, compare, read, summarise
+from mtlkit.experiments import PROBLEMS, compare, differences, experiments_of, read, spread_ratio, summarise
+from mtlkit.experiments.claims import LABELS
 from mtlkit.experiments.ranks import PUBLISHED_QM9, agreement
+from mtlkit.experiments.troubles import SIZES as MIXED
 from mtlkit.lab import MixingExplorer
 from mtlkit.model import add_adapters
 from mtlkit.weighting import METHODS, GradientWeighting
@@ -71,6 +74,40 @@ def compared(which):
 
 def gain(which, setting):
     return compared(which).summary[setting]["test Δm"].mean
+
+
+def gap(name, column, opponent, setting):
+    return differences(read(name), column, opponent, [setting])[setting]
+
+
+def transferred(opponent, setting, how):
+    return gap("claims_transfer", f"test {how}", opponent, setting).mean
+
+
+def frozen_before_tuned(origin):
+    return mean("claims_transfer", origin, "test frozen") - mean("claims_transfer", origin, "test fine-tuned")
+
+
+@cache
+def gains_of_pairs():
+    """Return (task, partner) → what the task gained from it, in points; the partner may be "all five"."""
+    found = {}
+    for task in FACTS:
+        for other in [*FACTS, "all five"]:
+            group = "+".join(one for one in FACTS if other == "all five" or one in (task, other))
+            if other != task:
+                found[task, other] = 100 * gap("claims_pairs", f"test {task}/accuracy", task, group).mean
+    return found
+
+
+AP = "test detect/ap"
+
+
+@cache
+def negative_gaps():
+    rows = read("claims_negative")
+    names = [name for name in summarise(rows) if name.startswith("detect +")]
+    return differences(rows, AP, "detect alone", names)
 
 
 def text(setting, task, column="accuracy"):
@@ -163,6 +200,86 @@ CLAIMS = {
         (r"Our version has N pairs", lambda: [find_case("multimnist").values()["pairs"]]),
         (r"an encoder of N parameters", lambda: [parameters("multimnist")]),
     ],
+    "06": [
+        (
+            r"by N, N, N, N and N points, from 10 labels to 1,000",
+            lambda: [
+                100 * gap("claims_labels", "test accuracy", f"alone, {n} labels", f"together, {n} labels").mean
+                for n in LABELS
+            ],
+        ),
+        (
+            r"trained on \(by N and N points\)",
+            lambda: [100 * transferred(f, "detect + count", "fine-tuned") for f in ("count", "detect")],
+        ),
+        (r"what to read; N parameters only", lambda: [round(parameters("scenes"), -4)]),
+        (
+            r"by N to N points\. With 300 labels",
+            lambda: sorted(100 * frozen_before_tuned(one) for one in ("detect", "count", "detect + count"))[::2],
+        ),
+        (r"The largest number, \+N for the sum", lambda: [max(gains_of_pairs().values())]),
+        (
+            r"each of its partners N to N points",
+            lambda: sorted(-gains_of_pairs()[one, "colour"] for one in FACTS if one != "colour")[::3],
+        ),
+        (
+            r"takes N points of AP, the one that competes \(texture\) N, labels drawn by lot N",
+            lambda: [
+                -100 * gap("claims_negative", AP, "detect alone", f"detect + {one}").mean
+                for one in ("count", "texture", "random")
+            ],
+        ),
+        (
+            r"gained from the same pair, from N to N",
+            lambda: [
+                mean("claims_negative", one, "test classify/accuracy") for one in ("count alone", "detect + count")
+            ],
+        ),
+        (
+            r"most of it back, N beside texture and N beside the lot",
+            lambda: [mean("claims_negative", f"detect + {one}, weight 0.2", AP) for one in ("texture", "random")],
+        ),
+        (
+            r"from alone, p = N\); texture pays, with N in place of N",
+            lambda: [
+                negative_gaps()["detect + random, weight 0.2"].p,
+                *(
+                    mean("claims_negative", f"detect + texture{how}", "test classify/accuracy")
+                    for how in (", weight 0.2", "")
+                ),
+            ],
+        ),
+        (
+            r"from stage 3 on N, a wider network N, .ash-MTL N\.",
+            lambda: [
+                mean("claims_negative", f"detect + texture, {one}", AP) for one in ("fork 3", "wider", "Nash-MTL")
+            ],
+        ),
+        (
+            r"they took N, N and N steps in place of N\.",
+            lambda: [
+                mean("claims_negative", f"detect + texture{one}", "steps")
+                for one in (", fork 3", ", wider", ", Nash-MTL", "")
+            ],
+        ),
+        (
+            r"better than alone, by N points: a",
+            lambda: [100 * gap("claims_mixture", "test right/accuracy", "right alone", "T = inf").mean],
+        ),
+        (
+            r'"scale": alone N %, equal weights N %',
+            lambda: [
+                100 * mean("claims_troubles", f"scale: {one}", "test left/accuracy")
+                for one in ("left alone", "equal weights")
+            ],
+        ),
+        (
+            r"balances lengths hides it \(N %\)",
+            lambda: [100 * mean("claims_troubles", "scale: NashMTL", "test left/accuracy")],
+        ),
+        (r"T = N\. \(3\) Three times", lambda: [2.1] if abs(mixture(MIXED, 2.1)["right"] - 0.1) < 0.005 else []),
+        (r"\(1\) N, in the mean", lambda: [64 * mixture(MIXED, 1.0)["right"]]),
+    ],
     "09": [
         ("language model: N parameters", lambda: [parameters("text")]),
         (r"\(1\) N times, all of them.*?gone through N times", lambda: [seen_at(1.0)["english"]] * 2),
@@ -212,6 +329,16 @@ GIVEN = {
         "with losses of 0.1 and 2.0",
         "a cross-entropy of 1.3 among five textures is poor, and so is a detection loss of 1.3",
         "in 95 % of the draws",
+    ],
+    "06": [
+        "in 3,000 scenes whose boxes are known",
+        "with 95 % intervals",
+        "3,000 pictures in which something has to be found",
+        "A weight of 0.2",
+        "100,000 samples of one, 1,000 of the other",
+        "32,000 draws, a tenth of them, for 1,000 samples",
+        "seen 32 times each",
+        "dividing by 1,000",
     ],
     "09": [
         "from 500 to 20,000 distinct",
@@ -274,3 +401,31 @@ def test_the_verdict_on_eleven_tasks_follows_from_its_tables():
     assert order(steps).low > 0.4 and order(seconds).low < 0 < order(seconds).high
     assert seconds.better() == ["Uncertainty", "IMTLL", "GeometricMean"]
     assert not any(issubclass(METHODS[name], GradientWeighting) for name in seconds.better())
+
+
+def test_the_verdicts_of_notebook_06_follow_from_its_tables():
+    few = [gap("claims_labels", "test accuracy", f"alone, {n} labels", f"together, {n} labels") for n in LABELS]
+    assert all(one.mean > 0 and one.p < 0.05 for one in few)
+    both = {f: gap("claims_transfer", f"test {f}", "detect", "detect + count").p for f in ("frozen", "fine-tuned")}
+    assert both["fine-tuned"] < 0.05 < both["frozen"]
+    for task in FACTS:  # nobody gains
+        rows = read("claims_pairs")
+        groups = [name for name in summarise(rows) if task in name.split("+") and name != task]
+        found = differences(rows, f"test {task}/accuracy", task, groups)
+        assert not any(one.p < 0.05 and one.mean > 0 for one in found.values())
+        assert task == "colour" or found["+".join(FACTS)].p < 0.05
+        _, low, high = spread_ratio(rows, f"test {task}/accuracy", task, "+".join(FACTS))
+        assert (low > 1) is (task == "where") and (high < 1) is (task == "texture")
+    gaps = negative_gaps()
+    assert [name for name, one in gaps.items() if one.p > 0.05] == ["detect + random, weight 0.2"]
+    assert all(one.mean < 0 for one in gaps.values())
+    right = gap("claims_mixture", "test right/accuracy", "right alone", "T = inf")
+    assert right.mean > 0 and right.p < 0.05
+    rows = read("claims_mixture")
+    left = differences(rows, "test left/accuracy", "left alone", [f"T = {t}" for t in ("1", "2", "5", "inf")])
+    assert all(one.mean < 0 and one.p < 0.1 for one in left.values())
+
+
+def test_the_claims_take_an_hour_of_two_cores():
+    rows = [row for made in experiments_of("claims") for row in read(made.name)]
+    assert sum(row.values.get("seconds", 0) for row in rows) / 2 < 3600
