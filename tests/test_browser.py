@@ -36,7 +36,14 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 PANEL = README.partition("## Steer your own loop")[2].partition("```python\n")[2].partition("```")[0]
 WIDGETS = [
     CODE.replace("import LossWeightingLab", "import *"),
-    *("GradientExplorer()", "LandscapeExplorer()", "SharingExplorer()", "MixingExplorer()", "Quiz('01')"),
+    *(
+        "GradientExplorer()",
+        "LandscapeExplorer()",
+        "SharingExplorer()",
+        "ForkExplorer()",
+        "MixingExplorer()",
+        "Quiz('01')",
+    ),
     "from mtlkit.cases import find_case\n"
     "setup = find_case('scenes').with_knobs(scenes=16, val_scenes=8, test_scenes=8).setup()\n"
     "DetectionExplorer(setup.model, setup.train_set, range(2))",

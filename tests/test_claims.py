@@ -170,7 +170,7 @@ def test_a_single_task_has_the_network_of_hard_sharing():
     assert encoders[0] == encoders[1] and [task.name for task in alone.tasks] == ["left"]
 
 
-@pytest.mark.parametrize("what", ["claims"])
+@pytest.mark.parametrize("what", ["claims", "architectures"])
 def test_the_kept_tables_are_whole(what):
     for made in experiments_of(what):
         rows = read(made.name)

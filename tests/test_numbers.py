@@ -14,7 +14,17 @@ from mtlkit.data.facts import FACTS
 from mtlkit.data.loader import mixture
 from mtlkit.data.molecules import SIZES as MOLECULES
 from mtlkit.data.text import SIZES
-from mtlkit.experiments import PROBLEMS, compare, differences, experiments_of, read, spread_ratio, summarise
+from mtlkit.experiments import (
+    PROBLEMS,
+    compare,
+    differences,
+    experiments_of,
+    read,
+    spread_ratio,
+    summarise,
+    with_delta_m,
+)
+from mtlkit.experiments.architectures import HARD
 from mtlkit.experiments.claims import LABELS
 from mtlkit.experiments.ranks import PUBLISHED_QM9, agreement
 from mtlkit.experiments.troubles import SIZES as MIXED
@@ -98,6 +108,23 @@ def gains_of_pairs():
             if other != task:
                 found[task, other] = 100 * gap("claims_pairs", f"test {task}/accuracy", task, group).mean
     return found
+
+
+NARROW = ("cross-stitch", "attention", "MMoE", "PLE", "adapters")
+
+
+@cache
+def ways_table(which):
+    return with_delta_m(read(f"architectures_{which}"), SCORES[which.removesuffix("_seconds")])
+
+
+def ways_gain(which, way):
+    return summarise(ways_table(which))[way]["test Δm"].mean
+
+
+def ways_gap(which, way):
+    others = [one for one in summarise(ways_table(which)) if not one.endswith(" alone") and one != HARD]
+    return differences(ways_table(which), "test Δm", HARD, others)[way]
 
 
 AP = "test detect/ap"
@@ -280,6 +307,18 @@ CLAIMS = {
         (r"T = N\. \(3\) Three times", lambda: [2.1] if abs(mixture(MIXED, 2.1)["right"] - 0.1) < 0.005 else []),
         (r"\(1\) N, in the mean", lambda: [64 * mixture(MIXED, 1.0)["right"]]),
     ],
+    "07": [
+        (r"hard sharing, by N points, and that", lambda: [ways_gap("scenes", "fork 1").mean]),
+        (r"beyond chance \(N % against N %\)", lambda: [ways_gain("scenes", way) for way in ("fork 1", HARD)]),
+        (r"hard sharing is N % ahead", lambda: [ways_gain("scenes_seconds", HARD)]),
+        (
+            r"up to N times as much, and a budget of N to N steps",
+            lambda: [
+                max(one["cost"].mean for one in table("architectures_scenes_costs").values()),
+                *sorted(mean("architectures_scenes_seconds", way, "steps") for way in NARROW)[:: len(NARROW) - 1],
+            ],
+        ),
+    ],
     "09": [
         ("language model: N parameters", lambda: [parameters("text")]),
         (r"\(1\) N times, all of them.*?gone through N times", lambda: [seen_at(1.0)["english"]] * 2),
@@ -340,6 +379,7 @@ GIVEN = {
         "seen 32 times each",
         "dividing by 1,000",
     ],
+    "07": ["began at 0.9 (own) and 0.1 (other)"],
     "09": [
         "from 500 to 20,000 distinct",
         "get 10 % of the draws",
@@ -424,6 +464,23 @@ def test_the_verdicts_of_notebook_06_follow_from_its_tables():
     rows = read("claims_mixture")
     left = differences(rows, "test left/accuracy", "left alone", [f"T = {t}" for t in ("1", "2", "5", "inf")])
     assert all(one.mean < 0 and one.p < 0.1 for one in left.values())
+
+
+def test_the_verdicts_of_notebook_07_follow_from_its_tables():
+    def beyond_chance(which):
+        found = {way: ways_gap(which, way) for way in (*(f"fork {k}" for k in range(FORKS[which[:5]])), *NARROW)}
+        return {way: one.mean > 0 for way, one in found.items() if one.p < 0.05}
+
+    assert beyond_chance("scenes") == {"fork 1": True}
+    assert beyond_chance("scenes_seconds") == dict.fromkeys(["fork 3", *NARROW], False)
+    assert beyond_chance("multimnist") == {"fork 0": False}
+    assert beyond_chance("multimnist_seconds") == dict.fromkeys(["fork 0", "fork 1", *NARROW], False)
+    assert max(ways_gain("scenes", way) for way in summarise(ways_table("scenes")) if not way.endswith("alone")) < 0
+    costs = table("architectures_scenes_costs")
+    assert max(costs, key=lambda way: costs[way]["cost"].mean) == "attention"
+
+
+FORKS = {"scene": 5, "multi": 3}
 
 
 def test_the_claims_take_an_hour_of_two_cores():
