@@ -137,6 +137,16 @@ def test_the_plain_text_quiz_answers(capsys):
         answer("99.A", "a")
 
 
+def test_the_quiz_widget_shows_stress_and_code():
+    from mtlkit.lab.quiz import Quiz, _html, _plain
+
+    assert _html("*both* of `2 * x * y` < 3 * 4 * 5") == "<em>both</em> of <code>2 * x * y</code> &lt; 3 * 4 * 5"
+    assert _plain("`a * b` is *not* c") == "a * b is not c"
+    for name in QUIZZES:
+        shown = Quiz(name)
+        assert not any("`" in label for choice in shown.choices for label, _ in choice.options)
+
+
 def test_the_quiz_widget_gives_feedback():
     from mtlkit.lab import Quiz
 

@@ -36,7 +36,8 @@ class Quiz(Shown):
         rows: list[ipywidgets.Widget] = [ipywidgets.HTML(STYLE)]
         for letter, question in zip("ABCD", questions, strict=True):
             options = [
-                (f"({name}) {option.text}", name) for name, option in zip(LETTERS, question.options, strict=True)
+                (f"({name}) {_plain(option.text)}", name)
+                for name, option in zip(LETTERS, question.options, strict=True)
             ]
             choice = ipywidgets.RadioButtons(options=options, value=None, layout=ipywidgets.Layout(width="auto"))
             says = ipywidgets.HTML()
@@ -73,5 +74,17 @@ def _show(place: ipywidgets.HTML, text: str) -> None:
     place.value = f"<i>{_html(text)}</i>"
 
 
+MARKS = re.compile(r"`(?P<code>.+?)`|\*(?P<stressed>[^\s*](?:[^*]*[^\s*])?)\*")
+
+
 def _html(text: str) -> str:
-    return re.sub(r"`(.+?)`", r"<code>\1</code>", html.escape(text, quote=False))
+    def tagged(found: re.Match[str]) -> str:
+        tag = "code" if found["code"] else "em"
+        return f"<{tag}>{found['code'] or found['stressed']}</{tag}>"
+
+    return MARKS.sub(tagged, html.escape(text, quote=False))
+
+
+def _plain(text: str) -> str:
+    """Return a text without marks: a radio button shows none."""
+    return MARKS.sub(lambda found: found["code"] or found["stressed"], text)
