@@ -100,3 +100,16 @@ def test_without_families_every_contestant_keeps_its_rate(tmp_path):
     plain = Contest(**{**vars(found), "families": {}})
     assert plain.rate("PCGrad") == 1.0 and len(plain.experiments()) == 3
     assert partial(plain.run, "PCGrad", 0)(5)["steps"] == 5
+
+
+def test_where_both_budgets_are_one_a_rate_is_tried_once(tmp_path, monkeypatch):
+    costs_of.cache_clear()
+    (tmp_path / "toy_costs.csv").write_text("setting,seed,cost\nPCGrad,0,1.5\nMGDA,0,1.49\n", encoding="utf-8")
+    (tmp_path / "toy_rates.csv").write_text("setting,seed,val x\nPCGrad x 3,0,0.25\n", encoding="utf-8")
+    found, ran = contest(tmp_path), []
+    monkeypatch.setattr(Contest, "run", lambda *given: ran.append(given[1:]) or {"val x": 0.5})
+    assert found.steps_for_equal_seconds("PCGrad") == 20
+    assert found.tune("PCGrad", 3.0, 20, 0) == {"val x": 0.25} and not ran
+    assert found.tune("PCGrad", 3.0, None, 0) == found.tune("PCGrad", 3.0, 20, 1) == {"val x": 0.5}
+    assert found.tune("PCGrad", 3.0, 30, 0) == {"val x": 0.5} and len(ran) == 3
+    costs_of.cache_clear()

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from scipy.stats import t as student_t
 from scipy.stats import ttest_rel
 from toy import TOY
 
@@ -152,6 +153,18 @@ def test_differences_are_paired_by_seed_and_corrected_for_their_number():
     assert differences(rows_of(base=base, better=better), "score", "base")["better"].p == pytest.approx(p)
     with pytest.raises(ValueError, match="not run with the same seeds"):
         differences(rows_of(base=base, short=[1.0]), "score", "base")
+
+
+def test_splits_of_one_set_of_data_widen_the_interval():
+    """Nadeau and Bengio 2003: the variance s²/n becomes (1/n + test/train) s²."""
+    base, better = [1.0, 2.0, 3.0, 4.0], [1.3, 2.2, 3.4, 4.3]
+    rows = rows_of(base=base, better=better)
+    plain, wide = (differences(rows, "score", "base", overlap=share)["better"] for share in (0.0, 0.5))
+    assert wide.mean == plain.mean and wide.half == pytest.approx(plain.half * math.sqrt(3))
+    statistic = ttest_rel(better, base).statistic / math.sqrt(3)
+    assert wide.p == pytest.approx(2 * student_t.sf(statistic, 3)) and wide.p > plain.p
+    halves = [summarise(rows, overlap)["base"]["score"].half for overlap in (0.0, 0.5)]
+    assert halves[1] == pytest.approx(halves[0] * math.sqrt(3))
 
 
 def test_holms_correction():

@@ -20,6 +20,7 @@ from mtlkit.model import evaluating
 from mtlkit.tasks import find_objects
 
 COST = 10.0  # of a malignant tumour called benign, in those of a benign one called malignant
+OVERLAP = 0.25 / 0.6  # of the random splits of the table of tumours: test samples by training samples
 
 
 def incomplete(only: str | None, knobs: Mapping[str, Any], seed: int) -> Mapping[str, float]:
