@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "mtlkit"
 ROOMS = (
-    *("machine", "data", "model", "losses", "tasks", "weighting", "training", "cases", "recipe", "plots"),
+    *("machine", "data", "model", "losses", "tasks", "weighting", "training", "cases", "recipe", "insight", "plots"),
     *("experiments", "exercises", "lab", "bench", "upkeep", "commands", "cli", "__main__", "jupyter"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))

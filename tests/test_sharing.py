@@ -11,6 +11,7 @@ from mtlkit.model import (
     Branched,
     ClassificationHead,
     CrossStitch,
+    LearnedSharing,
     MMoE,
     SharedEncoderModel,
     TaskAdapters,
@@ -33,6 +34,7 @@ ENCODERS = {
     "ple": lambda t: PLE(t, stages, WIDTHS, fork=2, own=2, common=1),
     "no common": lambda t: PLE(t, stages, WIDTHS, fork=3, common=0),
     "adapters": lambda t: TaskAdapters(t, stages, WIDTHS),
+    "gates": lambda t: LearnedSharing(t, stages),
 }
 
 
@@ -218,3 +220,19 @@ def test_ple_needs_an_expert():
     encoder = PLE(TASKS, stages, WIDTHS, fork=2, own=0, common=2)
     shared = set(map(id, encoder.shared()))
     assert not any(id(p) in shared for level in encoder.levels for p in level.gates.parameters())
+
+
+def test_open_gates_are_hard_sharing_and_closed_ones_two_networks():
+    gated = LearnedSharing(TASKS, stages).eval()
+    assert torch.equal(gated.gates(), torch.full((3, 5), 0.5))
+    hard, alone = Branched(TASKS, stages, 5).eval(), Branched(TASKS, stages, 0).eval()
+    hard.trunk.load_state_dict(gated.common.state_dict())
+    for task in TASKS:
+        alone.branches[task].load_state_dict(gated.own[task].state_dict())
+    for way, network in ((1.0, hard), (-1.0, alone)):
+        with torch.no_grad():
+            for a in gated.a:
+                a.fill_(100 * way)
+            for task, h in network(IMAGES).items():
+                torch.testing.assert_close(gated(IMAGES)[task], h)
+    assert not any(a.requires_grad for a in LearnedSharing(TASKS, stages, held=True).a)

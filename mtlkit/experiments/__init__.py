@@ -18,7 +18,7 @@ from mtlkit.experiments.table import RESULTS, Experiment, Row, read, run
 from mtlkit.experiments.text import text_experiment
 from mtlkit.experiments.weighting import PROBLEMS, problem_of, weighting_experiments
 
-SEEDS = {"weighting": 10, "text": 5, "claims": 10, "architectures": 5, "fields": 5}
+SEEDS = {"weighting": 10, "text": 5, "claims": 10, "architectures": 5, "fields": 5, "insight": 5, "frontiers": 5}
 
 __all__ = [
     "PROBLEMS",
@@ -57,14 +57,20 @@ def experiments_of(what: str, cases: list[str] | None = None) -> list[Experiment
         ValueError: if there is no such experiment, or it is of one case only.
     """
     from mtlkit.experiments.architectures import TRUNKS, architecture_contest  # its models take a moment
+    from mtlkit.experiments.beyond.frontiers import frontier_experiments
+    from mtlkit.experiments.beyond.insight import insight_experiments
     from mtlkit.experiments.claims import claims_experiments
     from mtlkit.experiments.fields import FIELDS, field_experiments
     from mtlkit.experiments.troubles import trouble_experiments
 
-    if what == "text" and not cases:
-        return [text_experiment()]
-    if what == "claims" and not cases:
-        return [*claims_experiments(), *trouble_experiments()]
+    whole = {
+        "text": lambda: [text_experiment()],
+        "claims": lambda: [*claims_experiments(), *trouble_experiments()],
+        "insight": insight_experiments,
+        "frontiers": frontier_experiments,
+    }
+    if what in whole and not cases:
+        return whole[what]()
     if what == "fields" and set(cases or ()) <= set(FIELDS):
         return [made for name in cases or FIELDS for made in field_experiments(name)]
     if what == "weighting":
@@ -73,5 +79,5 @@ def experiments_of(what: str, cases: list[str] | None = None) -> list[Experiment
         return [made for name in cases or TRUNKS for made in architecture_contest(name).experiments()]
     raise ValueError(
         f"there is no experiment {what!r} of {cases}: expected weighting, architectures (of {', '.join(TRUNKS)}), "
-        f"fields (of {', '.join(FIELDS)}), or claims or text without a case"
+        f"fields (of {', '.join(FIELDS)}), or {', '.join(whole)} without a case"
     )

@@ -19,6 +19,7 @@ from mtlkit.model import (
     PLE,
     Branched,
     CrossStitch,
+    LearnedSharing,
     MMoE,
     SharedEncoderModel,
     TaskAdapters,
@@ -91,14 +92,24 @@ def ways(trunk: Trunk) -> dict[str, Callable[[Callable[[], Any], Sequence[int]],
     }
 
 
+def all_ways(trunk: Trunk) -> dict[str, Callable[[Callable[[], Any], Sequence[int]], Any]]:
+    """Return the `ways`, and those that notebook 14 tries: gates that are learned, or held at a half."""
+    gates = {name: partial(_gated, trunk.tasks, held) for name, held in (("gates", False), ("gates held", True))}
+    return ways(trunk) | gates
+
+
+def _gated(tasks: Sequence[str], held: bool, stages: Callable[[], Any], widths: Sequence[int]) -> LearnedSharing:
+    return LearnedSharing(tasks, stages, held=held)
+
+
 def _branched(tasks: Sequence[str], fork: int, stages: Callable[[], Any], widths: Sequence[int]) -> Branched:
     return Branched(tasks, stages, fork)
 
 
 def built(trunk: Trunk, way: str, widths: Widths) -> SharedEncoderModel:
-    """Return an untrained model that shares in one of the `ways`."""
+    """Return an untrained model that shares in one of `all_ways`."""
     outputs = (*widths, *[widths[-1]] * trunk.blocks)
-    encoder = ways(trunk)[way](partial(conv_stages, widths, trunk.blocks), outputs)
+    encoder = all_ways(trunk)[way](partial(conv_stages, widths, trunk.blocks), outputs)
     return share(encoder, trunk.heads(widths[-1]))
 
 

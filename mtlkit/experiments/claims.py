@@ -85,6 +85,7 @@ def tuned(
     settings: Mapping[str, Run],
     options: Mapping[str, tuple[float, ...]] = RATES,
     criteria: Mapping[str, Sequence[str]] | None = None,
+    command: str = "claims",
 ) -> list[Experiment]:
     """Return the experiment that chooses for each setting what suits it, and the one that compares them so.
 
@@ -98,6 +99,7 @@ def tuned(
         settings: name → run, called with the values of an option and a seed.
         options: name → values.
         criteria: setting → the columns that count, if not all: those of labels that nothing can learn are noise.
+        command: of `mtlkit experiments` that makes the tables.
     """
     val = [column for column in columns if column.startswith("val ")]
     tried = {
@@ -110,8 +112,8 @@ def tuned(
         for name, run in settings.items()
     }
     return [
-        Experiment(f"{table}_tried", "claims", f"{budget}; seeds from {TUNING}", val, tried, seeds=2),
-        Experiment(table, "claims", budget, [*columns, "rate", "steps", "seconds"], compared),
+        Experiment(f"{table}_tried", command, f"{budget}; seeds from {TUNING}", val, tried, seeds=2),
+        Experiment(table, command, budget, [*columns, "rate", "steps", "seconds"], compared),
     ]
 
 

@@ -5,9 +5,10 @@ from mtlkit.lab.landscape import LandscapeExplorer
 from mtlkit.lab.live import LossWeightingLab
 from mtlkit.lab.panel import LossPanel
 from mtlkit.lab.quiz import Quiz
-from mtlkit.lab.sliders import DetectionExplorer, ForkExplorer, MixingExplorer, SharingExplorer
+from mtlkit.lab.sliders import ChannelExplorer, DetectionExplorer, ForkExplorer, MixingExplorer, SharingExplorer
 
 __all__ = [
+    "ChannelExplorer",
     "DetectionExplorer",
     "ForkExplorer",
     "GradientExplorer",

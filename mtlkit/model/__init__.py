@@ -2,9 +2,11 @@
 
 from mtlkit.model.adapters import LowRank, add_adapters
 from mtlkit.model.blocks import Blocks, Normalize, ResidualBlock
+from mtlkit.model.experts import PLE, MMoE
 from mtlkit.model.recurrent import AttentionPool, Decoder, GRUEncoder, RecurrentEncoder
+from mtlkit.model.senses import TwoSenses
 from mtlkit.model.shared import Pick, SharedEncoderModel, evaluating, read_input
-from mtlkit.model.sharing import PLE, Branched, CrossStitch, MMoE, TaskAdapters, TaskAttention, share
+from mtlkit.model.sharing import Branched, CrossStitch, LearnedSharing, TaskAdapters, TaskAttention, share
 from mtlkit.model.transformer import LanguageModel, TransformerBlock, flops_of, parameters_of, write_on
 from mtlkit.model.vision import (
     ClassificationHead,
@@ -31,6 +33,7 @@ __all__ = [
     "Detections",
     "GRUEncoder",
     "LanguageModel",
+    "LearnedSharing",
     "LowRank",
     "MMoE",
     "MapHead",
@@ -43,6 +46,7 @@ __all__ = [
     "TaskAdapters",
     "TaskAttention",
     "TransformerBlock",
+    "TwoSenses",
     "add_adapters",
     "conv_stages",
     "evaluating",

@@ -27,14 +27,11 @@ class GRUEncoder(nn.Module):
             symbols: what is read.
             given: passed on to a `Decoder`, that learns to write it.
         """
-        there = (symbols > 0)[:, :, None]
-        last = (there[:, :, 0] * torch.arange(1, symbols.shape[1] + 1, device=symbols.device)).amax(
-            1
-        )  # filled up behind
-        packed = pack_padded_sequence(
-            self.embedding(symbols), last.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
-        )
-        read = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=symbols.shape[1])[0]
+        there, most = (symbols > 0)[:, :, None], symbols.shape[1]
+        places = torch.arange(1, most + 1, device=symbols.device)
+        lengths = (there[:, :, 0] * places).amax(1).clamp(min=1).cpu()  # what fills up stands behind
+        packed = pack_padded_sequence(self.embedding(symbols), lengths, batch_first=True, enforce_sorted=False)
+        read, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=most)
         states = read * there
         mean = states.sum(1) / there.sum(1).clamp(min=1)
         return {"states": states, "mean": mean} | ({} if given is None else {"given": given})

@@ -6,7 +6,6 @@ share them, in the symbols of its paper. It returns task → features, for heads
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ Stages = Callable[[], Sequence[nn.Module]]
 
 
 def share(encoder: Any, heads: Mapping[str, nn.Module], reads: str | Sequence[str] = "image") -> SharedEncoderModel:
-    """Return a model of an encoder of this file: each head reads the features of its task.
+    """Return a model of an encoder that gives every task features of its own: each head reads the features of its task.
 
     Args:
         encoder: gives task → features, and says with `shared()` which of its parameters several tasks train.
@@ -48,7 +47,7 @@ class Branched(nn.Module):
 
     def __init__(self, tasks: Sequence[str], stages: Stages, fork: int) -> None:
         super().__init__()
-        first = _checked(stages(), fork)
+        first = checked(stages(), fork)
         self.trunk = Blocks(*first[:fork])
         self.branches = Heads({task: Blocks(*(stages() if k else first)[fork:]) for k, task in enumerate(tasks)})
 
@@ -76,7 +75,7 @@ class CrossStitch(nn.Module):
 
     def __init__(self, tasks: Sequence[str], stages: Stages, widths: Sequence[int], alpha: float = 0.9) -> None:
         super().__init__()
-        self.networks = Heads({task: nn.ModuleList(_fitting(stages(), widths)) for task in tasks})
+        self.networks = Heads({task: nn.ModuleList(fitting(stages(), widths)) for task in tasks})
         rest = (1 - alpha) / max(1, len(tasks) - 1)
         first = rest + (alpha - rest) * torch.eye(len(tasks))
         self.alpha = nn.ParameterList(first[:, :, None].repeat(1, 1, channels) for channels in widths)
@@ -108,7 +107,7 @@ class TaskAttention(nn.Module):
 
     def __init__(self, tasks: Sequence[str], stages: Stages, widths: Sequence[int]) -> None:
         super().__init__()
-        parts: Any = _fitting(stages(), widths)
+        parts: Any = fitting(stages(), widths)
         self.trunk: Any = nn.ModuleList(nn.ModuleList([Blocks(stage[0]), Blocks(*stage[1:])]) for stage in parts)
         self.f = nn.ModuleList(map(Conv2dNormActivation, widths[:-1], widths[1:]))
         before = [0, *widths[:-1]]
@@ -148,127 +147,44 @@ class _Mask(nn.Module):
         return self.h(self.g(torch.cat(seen, 1))).sigmoid()
 
 
-class MMoE(nn.Module):
-    """f^k(x) = Σ_i g^k(x)_i f_i(x), g^k = softmax(W_gk x): experts, and a gate for each task (Ma et al., KDD 2018).
+class LearnedSharing(nn.Module):
+    """x_i ← g_i S(x_i) + (1 - g_i) O_i(x_i) in every stage: gates choose between a common stage and one of their own.
 
-    The experts are copies of the stages behind the fork. The gates read x averaged over its places. With one expert it
-    is hard sharing.
+    g = σ(s a) for each task and stage is learned with everything else: in a continuous form what X. Sun et al.,
+    "AdaShare", NeurIPS 2020, and P. Guo, C.-Y. Lee, D. Ulbricht, "Learning to Branch", ICML 2020, choose one way or the
+    other. With g = 1 it is hard sharing, with g = 0 one network a task.
 
     Args:
         tasks: their names.
         stages: makes the stages of a network.
-        widths: channels of each stage's output.
-        fork: how many stages come before the experts; at least 1.
-        experts: how many.
-
-    Raises:
-        ValueError: if no stage comes before the experts or behind the fork.
+        held: the gates stay at a half.
+        sharpness: s in g = σ(s a); the larger, the faster gates open and close.
     """
 
-    def __init__(self, tasks: Sequence[str], stages: Stages, widths: Sequence[int], fork: int, experts: int) -> None:
+    def __init__(self, tasks: Sequence[str], stages: Stages, held: bool = False, sharpness: float = 20.0) -> None:
         super().__init__()
-        first = _checked(stages(), fork, low=1, spare=1)
-        self.trunk = Blocks(*first[:fork])
-        self.experts = nn.ModuleList(Blocks(*(stages() if k else first)[fork:]) for k in range(experts))
-        self.gates = Heads({task: nn.Linear(widths[fork - 1], experts, bias=False) for task in tasks})
+        self.sharpness = sharpness
+        self.common = nn.ModuleList(stages())
+        self.own: Any = Heads({task: nn.ModuleList(stages()) for task in tasks})
+        self.a = nn.ParameterList(torch.zeros(len(self.common)) for _ in tasks).requires_grad_(not held)
+
+    def gates(self) -> Tensor:
+        """Return g `[K, stages]`: 1 is common, 0 is a task's own."""
+        return (self.sharpness * torch.stack(list(self.a))).sigmoid()
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return task → features."""
-        h = self.trunk(x)
-        made = torch.stack([expert(h) for expert in self.experts])
-        return {task: _mixed(gate(_pooled(h)), made) for task, gate in self.gates.items()}
+        found = {}
+        for (task, own), a in zip(self.own.items(), self.a, strict=True):
+            h, g = x, (self.sharpness * a).sigmoid()
+            for stage, other, share in zip(self.common, own, g, strict=True):
+                h = share * stage(h) + (1 - share) * other(h)
+            found[task] = h
+        return found
 
     def shared(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters of trunk and experts."""
-        yield from self.trunk.parameters()
-        yield from self.experts.parameters()
-
-
-def _stage(stages: Stages, number: int) -> nn.Module:
-    return stages()[number]
-
-
-class PLE(nn.Module):
-    """x^k ← g^k(x^k) [E_k(x^k); E_s(x^s)] at every level: experts of each task, and shared ones (Tang et al.,
-    "Progressive layered extraction", RecSys 2020). x^s ← the same with a gate over all experts, but at the last level.
-
-    Each stage behind the fork is a level; one level is the paper's "customized gate control". Without shared experts
-    these are branches; with shared ones only, an MMoE in every stage.
-
-    Args:
-        tasks: their names.
-        stages: makes the stages of a network.
-        widths: channels of each stage's output.
-        fork: how many stages come before the levels; at least 1.
-        own: experts of each task.
-        common: shared experts.
-
-    Raises:
-        ValueError: if no stage comes before the levels or behind the fork.
-    """  # noqa: D205
-
-    def __init__(
-        self, tasks: Sequence[str], stages: Stages, widths: Sequence[int], fork: int, own: int = 1, common: int = 1
-    ) -> None:
-        super().__init__()
-        self.trunk = Blocks(*_fitting(_checked(stages(), fork, low=1, spare=1), widths)[:fork])
-        if own + common < 1:
-            raise ValueError(f"own={own}, common={common}: expected one expert at least")
-        self.own, levels = own, range(fork, len(widths))
-        self.levels: Any = nn.ModuleList(
-            _Level(tasks, partial(_stage, stages, j), widths[j - 1], own, common, j == levels[-1]) for j in levels
-        )
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Return task → features."""
-        common: Tensor | None = self.trunk(x)
-        inputs = dict.fromkeys(self.levels[0].gates, common)
-        for level in self.levels:
-            inputs, common = level(inputs, common)
-        return inputs  # type: ignore[return-value]
-
-    def shared(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters of the trunk and of what a task's features reach through the shared experts."""
-        yield from self.trunk.parameters()
-        for k, level in enumerate(self.levels):
-            yield from level.common.parameters()
-            if not level.common or level.gate is None:
-                continue
-            yield from level.gate.parameters()
-            yield from level.experts.parameters()
-            if self.own and k + 2 < len(self.levels):
-                yield from level.gates.parameters()
-
-
-class _Level(nn.Module):
-    def __init__(
-        self,
-        tasks: Sequence[str],
-        stage: Callable[[], nn.Module],
-        channels: int,
-        own: int,
-        common: int,
-        last: bool,
-    ) -> None:
-        super().__init__()
-        self.experts: Any = Heads({task: nn.ModuleList(stage() for _ in range(own)) for task in tasks})
-        self.common = nn.ModuleList(stage() for _ in range(common))
-        self.gates = Heads({task: nn.Linear(channels, own + common, bias=False) for task in tasks})
-        number = own * len(tasks) + common
-        self.gate = None if last or not common else nn.Linear(channels, number, bias=False)
-
-    def forward(self, inputs: Mapping[str, Tensor], x_s: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Return task → x^k, and x^s."""
-        of_all = [expert(x_s) for expert in self.common]
-        of_task = {task: [expert(inputs[task]) for expert in experts] for task, experts in self.experts.items()}
-        made = {
-            task: _mixed(gate(_pooled(inputs[task])), torch.stack([*of_task[task], *of_all]))
-            for task, gate in self.gates.items()
-        }
-        if self.gate is None:
-            return made, x_s
-        everything = torch.stack([*(one for own in of_task.values() for one in own), *of_all])
-        return made, _mixed(self.gate(_pooled(x_s)), everything)
+        """Yield the parameters of the common stages."""
+        return self.common.parameters()
 
 
 class TaskAdapters(nn.Module):
@@ -286,7 +202,7 @@ class TaskAdapters(nn.Module):
 
     def __init__(self, tasks: Sequence[str], stages: Stages, widths: Sequence[int]) -> None:
         super().__init__()
-        self.first, *others = _fitting(stages(), widths)
+        self.first, *others = fitting(stages(), widths)
         self.ways: Any = Heads({task: nn.ModuleList(map(_with_own_norms, others)) for task in tasks})
         self.A: Any = Heads({task: nn.ParameterList(torch.zeros(c, c) for c in widths) for task in tasks})
 
@@ -315,7 +231,8 @@ def _with_own_norms(stage: nn.Module) -> nn.Module:
     return copy.deepcopy(stage, same)
 
 
-def _fitting(made: Sequence[nn.Module], widths: Sequence[int]) -> list[nn.Module]:
+def fitting(made: Sequence[nn.Module], widths: Sequence[int]) -> list[nn.Module]:
+    """Return the stages, if there are as many as widths."""
     if len(made) != len(widths):
         raise ValueError(f"{len(widths)} widths for {len(made)} stages: give the channels of each stage's output")
     return list(made)
@@ -325,16 +242,8 @@ def _adapted(x: Tensor, A: Tensor) -> Tensor:
     return x + torch.einsum("oc,bc...->bo...", A, x)
 
 
-def _pooled(x: Tensor) -> Tensor:
-    return x.flatten(2).mean(2) if x.ndim > 2 else x
-
-
-def _mixed(logits: Tensor, made: Tensor) -> Tensor:
-    """Return Σ_i softmax(logits)_i made_i, for logits `[B, I]` and `made [I, B, ...]`."""
-    return torch.einsum("bi,ib...->b...", logits.softmax(1), made)
-
-
-def _checked(made: Sequence[nn.Module], fork: int, low: int = 0, spare: int = 0) -> list[nn.Module]:
+def checked(made: Sequence[nn.Module], fork: int, low: int = 0, spare: int = 0) -> list[nn.Module]:
+    """Return the stages, if there is such a fork; `spare` of them must lie behind it."""
     if not low <= fork <= len(made) - spare:
         raise ValueError(f"fork={fork}: expected {low} to {len(made) - spare}, as there are {len(made)} stages")
     return list(made)

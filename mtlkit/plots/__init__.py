@@ -3,7 +3,7 @@
 from mtlkit.plots.curves import bars, curves, loss_curves, moving_average
 from mtlkit.plots.fields import calibration, points, spectrogram
 from mtlkit.plots.fronts import front
-from mtlkit.plots.images import Predictions, predictions, rows, samples
+from mtlkit.plots.images import Predictions, answered, gallery, heat, predictions, rows, samples
 from mtlkit.plots.methods import method_tree
 from mtlkit.plots.runs import run, spread, steered
 from mtlkit.plots.style import Picture
@@ -13,6 +13,7 @@ from mtlkit.plots.text import answers
 __all__ = [
     "Picture",
     "Predictions",
+    "answered",
     "answers",
     "bands",
     "bars",
@@ -20,6 +21,8 @@ __all__ = [
     "choices",
     "curves",
     "front",
+    "gallery",
+    "heat",
     "intervals",
     "loss_curves",
     "method_tree",

@@ -61,14 +61,63 @@ def predictions(
         The picture, the number of predicted boxes in it, the number of true ones.
     """
     seen = see_boxes(dataset, indices, model, score_threshold=score_threshold, iou_threshold=iou_threshold)
-    grid = -(-len(indices) // columns), columns
+    found, true = (sum(len(getattr(image, kind)) for image in seen) for kind in ("found", "boxes"))
+    return Predictions(answered(seen, columns), found, true)
+
+
+def answered(seen: Sequence[SeenImage], columns: int = 6) -> Picture:
+    """Show images with all that a model says of them, as `Case.see` gives them."""
+    grid = -(-len(seen) // columns), columns
     with rc_context(STYLE):
         figure = Picture(figsize=(1.6 * columns, 1.75 * grid[0]))
         for k, image in enumerate(seen, 1):
             draw_answers(figure.add_subplot(*grid, k), image)
-    figure.alt = predictions_alt(len(indices))
-    found, true = (sum(len(getattr(image, kind)) for image in seen) for kind in ("found", "boxes"))
-    return Predictions(figure, found, true)
+    figure.alt = predictions_alt(len(seen))
+    return figure
+
+
+def gallery(images: Sequence[Tensor], *, title: str, columns: int = 9) -> Picture:
+    """Show images `[3, H, W]` in 0..1 side by side.
+
+    Args:
+        images: they may differ in size.
+        title: what they are; it stands above them.
+        columns: in a row.
+    """
+    grid = -(-len(images) // columns), columns
+    with rc_context(STYLE):
+        figure = Picture(figsize=(1.0 * columns, 1.0 * grid[0] + 0.3))
+        for k, image in enumerate(images, 1):
+            axes = figure.add_subplot(*grid, k)
+            axes.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy())
+            axes.axis("off")
+        figure.suptitle(title, fontsize=10)
+    figure.alt = f"{len(images)} images: {title}."
+    return figure
+
+
+def heat(images: Tensor, maps: Mapping[str, Tensor]) -> Picture:
+    """Show images, and below them one row for each kind of map: the darker, the more a pixel counts.
+
+    Args:
+        images: `[B, 3, H, W]` in 0..1.
+        maps: name → `[B, H, W]`, 0 or more; each is scaled by its 99th percentile.
+    """
+    with rc_context(STYLE):
+        figure = Picture(figsize=(1.25 * len(images) + 1.2, 1.25 * (len(maps) + 1)))
+        tiles = figure.subplots(len(maps) + 1, len(images), squeeze=False)
+        for axes, image in zip(tiles[0], images, strict=True):
+            axes.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy())
+        for line, found in zip(tiles[1:], maps.values(), strict=True):
+            for axes, one in zip(line, found, strict=True):
+                axes.imshow(one.numpy(), cmap="Greys", vmin=0, vmax=float(one.flatten().quantile(0.99)) or 1.0)
+        for axes in tiles.flat:
+            axes.set(xticks=[], yticks=[])
+            axes.grid(visible=False)
+        for axes, name in zip(tiles[:, 0], ("image", *maps), strict=True):
+            axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+    figure.alt = f"{len(images)} images and maps of the pixels that count: {', '.join(maps)}."
+    return figure
 
 
 def predictions_alt(number: int) -> str:

@@ -1,7 +1,7 @@
 """What the explorers with sliders share: a picture and a sentence that follow the sliders."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anywidget
@@ -16,6 +16,8 @@ class _View(anywidget.AnyWidget):
 
     _esm, _css = script("sliders/sliders"), style("sliders/sliders")
     sliders: Any = traitlets.List().tag(sync=True)
+    points: Any = traitlets.List().tag(sync=True)
+    axes: Any = traitlets.List().tag(sync=True)
     values: Any = traitlets.List().tag(sync=True)
     says = traitlets.Unicode().tag(sync=True)
     alt = traitlets.Unicode().tag(sync=True)
@@ -31,15 +33,24 @@ class SliderExplorer(Shown):
     Args:
         sliders: name → (value, low, high, step); when one is let go, `draw` gives the new picture and sentence.
         powers: names of sliders whose positions are powers of ten of their values; low and high are those, too.
+        points: (number, x, y) each, to be clicked in place of moving the first slider to that number.
+        axes: what x and y of the points are.
     """
 
-    def __init__(self, sliders: Mapping[str, tuple[float, float, float, float]], powers: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        sliders: Mapping[str, tuple[float, float, float, float]],
+        powers: tuple[str, ...] = (),
+        points: Sequence[Sequence[float]] = (),
+        axes: Sequence[str] = ("", ""),
+    ) -> None:
         self._names = list(sliders)
         places = [
             {"name": name, "low": low, "high": high, "step": step, "power": name in powers}
             for name, (_, low, high, step) in sliders.items()
         ]
-        self.widget = _View(sliders=places, values=[float(value) for value, *_ in sliders.values()])
+        values = [float(value) for value, *_ in sliders.values()]
+        self.widget = _View(sliders=places, values=values, points=[list(one) for one in points], axes=list(axes))
         self._follow()
         self.widget.observe(self._follow, "values")
 

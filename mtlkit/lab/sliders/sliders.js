@@ -1,6 +1,37 @@
 // Sliders over a sentence and a picture; both come from the kernel when a slider is let go.
+function drawn(tag, parent, props) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(props)) node.setAttribute(name, value);
+  return parent.appendChild(node);
+}
+
+// Points in a plane; a click on one is its number on the first slider. Keys have the slider.
+function plane(model, root) {
+  const points = model.get("points"), [across, up] = model.get("axes"), [W, H, M] = [420, 260, 30];
+  const ends = (k) => { const all = points.map((point) => point[k]); return [Math.min(0, ...all), Math.max(...all)]; };
+  const at = ([a, b], low, high) => (value) => low + ((value - a) / (b - a || 1)) * (high - low);
+  const [ex, ey] = [ends(1), ends(2)], x = at(ex, M + 10, W - 14), y = at(ey, H - M - 8, 14);
+  const svg = drawn("svg", root, { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `${points.length} points over ${across} and ${up}` });
+  drawn("path", svg, { d: `M${M} 6V${H - M}H${W - 6}`, class: "axis" });
+  const say = (text, props) => { drawn("text", svg, props).textContent = text; };
+  say(`${across}  (0 to ${ex[1].toPrecision(2)})`, { x: (W + M) / 2, y: H - 8, "text-anchor": "middle" });
+  say(`${up}  (0 to ${ey[1].toPrecision(2)})`, { transform: `translate(14 ${(H - M) / 2}) rotate(-90)`, "text-anchor": "middle" });
+  const circles = points.map(([number, a, b]) => {
+    const circle = drawn("circle", svg, { cx: x(a), cy: y(b), r: 6 });
+    drawn("title", circle, {}).textContent = `${number}: ${a.toPrecision(2)}, ${b.toPrecision(2)}`;
+    circle.addEventListener("click", () => {
+      model.set("values", [number, ...model.get("values").slice(1)]);
+      model.save_changes();
+    });
+    return circle;
+  });
+  return () => circles.forEach((circle, k) => circle.classList.toggle("now", points[k][0] === model.get("values")[0]));
+}
+
 function render({ model, el }) {
-  const root = make("div", el, {}, "mtl-sliders mtl-live"), row = make("div", root, {}, "row");
+  const root = make("div", el, {}, "mtl-sliders mtl-live");
+  const mark = model.get("points").length ? plane(model, root) : () => {};
+  const row = make("div", root, {}, "row");
   const says = make("p", root, { ariaLive: "polite" }), image = make("img", root);
   let address = "";
   const inputs = model.get("sliders").map(({ name, low, high, step, power }, k) => {
@@ -18,7 +49,7 @@ function render({ model, el }) {
     });
     return { show(now) { input.value = power ? Math.log10(now) : now; tell(); } };
   });
-  const showValues = () => model.get("values").forEach((value, k) => inputs[k].show(value));
+  const showValues = () => { model.get("values").forEach((value, k) => inputs[k].show(value)); mark(); };
   const showSentence = () => { says.textContent = model.get("says"); };
   function showImage() {
     const old = address;
