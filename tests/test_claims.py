@@ -170,9 +170,12 @@ def test_a_single_task_has_the_network_of_hard_sharing():
     assert encoders[0] == encoders[1] and [task.name for task in alone.tasks] == ["left"]
 
 
-@pytest.mark.parametrize("what", ["claims", "architectures"])
-def test_the_kept_tables_are_whole(what):
-    for made in experiments_of(what):
+FIELDS = ["language", "tumours"]
+
+
+@pytest.mark.parametrize(("what", "cases"), [("claims", None), ("architectures", None), ("fields", FIELDS)])
+def test_the_kept_tables_are_whole(what, cases):
+    for made in experiments_of(what, cases):
         rows = read(made.name)
         wanted = {(name, seed) for name in made.settings for seed in range(made.seeds or SEEDS[what])}
         assert {(row.setting, row.seed) for row in rows} == wanted, made.name

@@ -11,6 +11,7 @@ from test_landscape import ends_apart
 
 from mtlkit.cases import find_case
 from mtlkit.data.facts import FACTS
+from mtlkit.data.fields.names import LANGUAGES, known_names
 from mtlkit.data.loader import mixture
 from mtlkit.data.molecules import SIZES as MOLECULES
 from mtlkit.data.text import SIZES
@@ -26,6 +27,7 @@ from mtlkit.experiments import (
 )
 from mtlkit.experiments.architectures import HARD
 from mtlkit.experiments.claims import LABELS
+from mtlkit.experiments.fields.language import FEW, LOW
 from mtlkit.experiments.ranks import PUBLISHED_QM9, agreement
 from mtlkit.experiments.troubles import SIZES as MIXED
 from mtlkit.lab import MixingExplorer
@@ -128,6 +130,17 @@ def ways_gap(which, way):
 
 
 AP = "test detect/ap"
+
+
+def field_gap(which, score, opponent, setting):
+    """Return the difference to a single task, corrected for the five ways to train together."""
+    rows = read(f"fields_{which}")
+    together = [name for name in summarise(rows) if not name.endswith(" alone")]
+    return differences(rows, f"test {score}", opponent, together)[setting]
+
+
+def few_gap(n, opponent, helper):
+    return gap("fields_language_few", "test gender/accuracy", f"{n} {LOW}, {opponent}", f"{n} {LOW}, {helper}")
 
 
 @cache
@@ -319,6 +332,41 @@ CLAIMS = {
             ],
         ),
     ],
+    "08": [
+        ("have from N to N names", lambda: [f(map(len, known_names().values())) for f in (min, max)]),
+        (r"to everything gets N % of it", lambda: [100 / len(LANGUAGES)]),
+        (
+            r'"Language" loses N points when',
+            lambda: [-100 * field_gap("language", "language/balanced", "language alone", "EqualWeights").mean],
+        ),
+        (
+            r"600 joint steps cost as much as N steps of each classifier alone, and N of the translator",
+            lambda: [mean("fields_language_seconds", f"{one} alone", "steps") for one in ("language", "german")],
+        ),
+        (
+            r"is now N points ahead\. German, which has too few steps alone, gains N points .*? \(p = N\)",
+            lambda: [
+                -100 * field_gap("language_seconds", "language/balanced", "language alone", "EqualWeights").mean,
+                100 * field_gap("language_seconds", "german/exact", "german alone", "EqualWeights").mean,
+                field_gap("language_seconds", "german/exact", "german alone", "EqualWeights").p,
+            ],
+        ),
+        (
+            r"in numbers: N % against N %\. And yet .*? more than the N % that",
+            lambda: [
+                100 * one
+                for one in printed("08", "shared by three tasks .*? probe: N\ngender alone .*? probe: N\n.*? one: N")
+            ],
+        ),
+        (
+            r"Italian adds N points\. Turkish adds nothing; at 100 names it even takes N",
+            lambda: [100 * few_gap(10, "nothing", "Italian").mean, -100 * few_gap(100, "nothing", "Turkish").mean],
+        ),
+        (
+            r"between the two helpers, N, N and N points",
+            lambda: [100 * few_gap(n, "Turkish", "Italian").mean for n in FEW],
+        ),
+    ],
     "09": [
         ("language model: N parameters", lambda: [parameters("text")]),
         (r"\(1\) N times, all of them.*?gone through N times", lambda: [seen_at(1.0)["english"]] * 2),
@@ -380,6 +428,11 @@ GIVEN = {
         "dividing by 1,000",
     ],
     "07": ["began at 0.9 (own) and 0.1 (other)"],
+    "08": [
+        "24,000 sentences",
+        'Turn "german" down to 0.1',
+        "the *ceiling* is 100 %",
+    ],
     "09": [
         "from 500 to 20,000 distinct",
         "get 10 % of the draws",
@@ -481,6 +534,23 @@ def test_the_verdicts_of_notebook_07_follow_from_its_tables():
 
 
 FORKS = {"scene": 5, "multi": 3}
+
+
+def test_the_verdicts_of_notebook_08_follow_from_its_tables():
+    for end in ("", "_seconds"):
+        language = field_gap(f"language{end}", "language/balanced", "language alone", "EqualWeights")
+        assert language.mean < 0 and language.p < 0.05
+        for task, score in (("gender", "gender/accuracy"), ("german", "german/exact")):
+            assert field_gap(f"language{end}", score, f"{task} alone", "EqualWeights").p > 0.05
+        rows = with_delta_m(read(f"fields_language{end}"), LANGUAGE)
+        assert all(found["test Δm"].mean < 0 for name, found in summarise(rows).items() if not name.endswith("alone"))
+    assert few_gap(10, "nothing", "Italian").p < 0.05 and few_gap(100, "nothing", "Turkish").p < 0.05
+    assert all(few_gap(n, "Turkish", "Italian").p < 0.05 for n in FEW)
+    assert few_gap(10, "nothing", "Turkish").mean < 0 < few_gap(10, "nothing", "all others").mean
+    assert all(few_gap(100, "nothing", one).p > 0.05 for one in ("Italian", "all others"))
+
+
+LANGUAGE = {"language": "language/balanced", "gender": "gender/accuracy", "german": "german/exact"}
 
 
 def test_the_claims_take_an_hour_of_two_cores():

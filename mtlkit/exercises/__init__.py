@@ -5,14 +5,14 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from mtlkit.exercises import basics, fields, pays
+from mtlkit.exercises import basics, beyond, fields, pays
 from mtlkit.exercises.engine import Exercise, LabExercise, Statement, Verdict
 from mtlkit.exercises.questions import LETTERS, Question, as_markdown
 
 _NOTEBOOKS = sorted(  # one module a notebook, in the folder of its part of the course
     (
         import_module(f"{part.__name__}.{module.name}")
-        for part in (basics, pays, fields)
+        for part in (basics, pays, fields, beyond)
         for module in iter_modules(part.__path__)
     ),
     key=lambda module: module.__name__[-2:],

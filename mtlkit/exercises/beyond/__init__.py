@@ -1,0 +1,1 @@
+"""Exercises of part IV: beyond, notebooks 13 to 15."""
