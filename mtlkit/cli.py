@@ -1,4 +1,4 @@
-"""The command line: `mtlkit train | memory | evaluate | data | bench | experiments | doctor | figures`."""
+"""The command line: `mtlkit train | memory | evaluate | report | data | bench | experiments | doctor | figures`."""
 
 import argparse
 import io
@@ -101,6 +101,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_case_options(evaluate, None)
     _add_run_options(evaluate)
     evaluate.set_defaults(run=_command("evaluate"))
+
+    report = commands.add_parser("report", help="write a report card of a checkpoint, one HTML file")
+    report.add_argument("checkpoint", type=Path)
+    _add_case_options(report, None)
+    report.add_argument("--out", type=Path, default=Path("report.html"), help="the file (default: report.html)")
+    report.add_argument("--draws", type=_whole, default=200, help="of the bootstrap over samples (default: 200)")
+    report.add_argument("--note", action="append", help="a line on what was tuned on what; may be given several times")
+    report.set_defaults(run=_command("report"))
 
     data = commands.add_parser("data", help="list, download or export data sets").add_subparsers(
         required=True, metavar="ACTION"

@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mtlkit.cases import Case, Setup, find_case
 from mtlkit.cases.case import only_tasks
 from mtlkit.data import DataError
 from mtlkit.machine import ALONE, Group, Machine, joined, pick_device
+from mtlkit.tasks import Task
 from mtlkit.training import (
     Checkpoint,
     CheckpointError,
@@ -32,6 +33,7 @@ from mtlkit.training import (
     read_checkpoint,
     save_checkpoint,
 )
+from mtlkit.weighting import StaticWeights
 
 CHECKPOINT = "checkpoint.safetensors"
 KNOBS = ("size", "encoder", "scenes", "scene_class", "image_class", "repair")  # that have an option of their own
@@ -272,13 +274,45 @@ def _report(report: dict[str, Any], as_json: bool) -> None:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Print the scores of a checkpoint on test data."""
+    _, model, tasks, test_set, _ = _loaded(options)
+    _report(training.evaluate(model, tasks, test_set, device=options.device), options.json)
+    return 0
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write a report card of a checkpoint, one HTML file."""
+    from mtlkit.report import card_of, page_of
+
+    _writable(options.out.parent)
+    case, model, tasks, test_set, checkpoint = _loaded(options)
+    config = checkpoint.config
+    method = StaticWeights()
+    if config["method"] in ("StaticWeights", "EqualWeights"):  # others set their weights themselves
+        load_checkpoint(options.checkpoint, weighting=method)
+    weights = ", ".join(f"{name} {weight:g}" for name, weight in method.weights.items())
+    steps = f"{checkpoint.step:,} steps of {config['batch_size']} samples in {checkpoint.seconds:,.0f} s"
+    facts = {
+        "training": f"{steps}, seed {config['seed']}",
+        "method": f"{config['method']} {weights}".strip(),
+        "settings": ", ".join(f"{name} {value!r}" for name, value in config["knobs"].items() if value != "") or "none",
+    }
+    card = card_of(case, model.module, tasks, test_set, facts=facts, notes=options.note or (), draws=options.draws)
+    options.out.write_text(page_of(card), encoding="utf-8")
+    for name, score in card.scores.items():
+        print(f"{name:<18} {score.value:.3f}  ({score.low:.3f} to {score.high:.3f})")
+    print(f"wrote {options.out}")
+    return 0
+
+
+def _loaded(options: argparse.Namespace) -> tuple[Case, AveragedModel, Sequence[Task], Any, Checkpoint]:
+    """Return what a checkpoint is of, its model and tasks, the test data, and what else it says."""
     config = read_checkpoint(options.checkpoint).config
     trained = find_case(config["case"], **config["knobs"])
     model, tasks = trained.new_model(config["labels"]), trained.make_tasks(config["labels"])
     if config["only"]:
         model, tasks = only_tasks(model, tasks, config["only"])
     average = AveragedModel(model)
-    load_checkpoint(options.checkpoint, average=average)
+    checkpoint = load_checkpoint(options.checkpoint, average=average)
     case = _case(options, options.case) if options.case else _case(options, config["case"], config["knobs"])
     test_set = case.open("test", config["seed"])
     labels = {name: list(values) for name, values in case.read_labels(test_set).items()}
@@ -286,8 +320,7 @@ def evaluate(options: argparse.Namespace) -> int:
         raise CheckpointError(
             f"{options.checkpoint} knows the {_words(config['labels'])}; this data has the {_words(labels)}"
         )
-    _report(training.evaluate(average, tasks, test_set, device=options.device), options.json)
-    return 0
+    return case, average, tasks, test_set, checkpoint
 
 
 def _words(labels: dict[str, list[str]]) -> str:

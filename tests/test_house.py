@@ -8,7 +8,20 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "mtlkit"
 ROOMS = (
-    *("machine", "data", "model", "losses", "tasks", "weighting", "training", "cases", "recipe", "insight", "plots"),
+    *(
+        "machine",
+        "data",
+        "model",
+        "losses",
+        "tasks",
+        "weighting",
+        "training",
+        "cases",
+        "recipe",
+        "insight",
+        "plots",
+        "report",
+    ),
     *("experiments", "exercises", "lab", "bench", "upkeep", "commands", "cli", "__main__", "jupyter"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -1,5 +1,6 @@
 """What is learned: a task has a name, a loss, a metric, and which way is better."""
 
+from mtlkit.tasks.calibration import calibration_error, temperature_of
 from mtlkit.tasks.metrics import (
     Accuracy,
     AveragePrecision,
@@ -26,6 +27,7 @@ __all__ = [
     "Task",
     "TokenScores",
     "WrittenRight",
+    "calibration_error",
     "classification",
     "classification_and_detection",
     "counting",
@@ -37,6 +39,7 @@ __all__ = [
     "mixed_task",
     "regression",
     "segmentation",
+    "temperature_of",
     "text_tasks",
     "writing",
 ]

@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -141,6 +142,7 @@ class AveragePrecision:
         self.found: list[list[float]] = []
         self.images: list[int] = []
         self.seen, self.most = 0, MAX_DETECTIONS
+        self._of_images: list[Any] = []
 
     def update(self, output: Detections, batch: Batch) -> None:
         """Add a batch of dense predictions."""
@@ -195,17 +197,57 @@ class AveragePrecision:
 
     def compute(self) -> dict[str, float]:
         """Return `{"ap": ..., "ap50": ...}` in 0..1; NaN if there was no true box."""
+        return self.resampled([self.images])[0]
+
+    def resampled(self, draws: Sequence[Sequence[int]]) -> list[dict[str, float]]:
+        """Return what `compute` would, had the images been others: drawn with replacement from those that were added.
+
+        Args:
+            draws: numbers of images each, from 1 for the first one that was added; those without boxes do not count.
+        """
         if all(row["iscrowd"] for row in self.truth):
-            return {"ap": float("nan"), "ap50": float("nan")}
+            return [{"ap": float("nan"), "ap50": float("nan")}] * len(draws)
         if not self.found:
-            return {"ap": 0.0, "ap50": 0.0}
+            return [{"ap": 0.0, "ap50": 0.0}] * len(draws)
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluator = self._evaluated()
+            return [self._accumulated(evaluator, drawn) for drawn in draws]
+
+    def by_class(self) -> dict[str, float]:
+        """Return class → its AP; NaN for one that has no true box."""
+        found = dict.fromkeys(self.classes, float("nan"))
+        if self.found and not all(row["iscrowd"] for row in self.truth):
+            with contextlib.redirect_stdout(io.StringIO()):
+                evaluator = self._evaluated()
+                self._accumulated(evaluator, self.images)
+            precision = evaluator.eval["precision"][:, :, :, 0, -1]  # [IoUs, recalls, classes], -1 where there is none
+            for k, name in enumerate(self.classes):
+                there = precision[:, :, k][precision[:, :, k] > -1]
+                found[name] = float(there.mean()) if there.size else float("nan")
+        elif self.truth:
+            found |= {self.classes[row["category_id"]]: 0.0 for row in self.truth if not row["iscrowd"]}
+        return found
+
+    def _evaluated(self) -> Any:
         from faster_coco_eval import COCO, COCOeval_faster  # here: it is slow to import
 
-        with contextlib.redirect_stdout(io.StringIO()):
-            truth = COCO(self.ground_truth())
-            evaluator = COCOeval_faster(truth, truth.loadRes(self.detections()), "bbox")
-            evaluator.params.maxDets = [1, 10, self.most]
-            evaluator.run()
+        truth = COCO(self.ground_truth())
+        evaluator = COCOeval_faster(truth, truth.loadRes(self.detections()), "bbox", separate_eval=True)
+        evaluator.params.maxDets = [1, 10, self.most]
+        evaluator.evaluate()
+        self._of_images = list(evaluator._evalImgs_cpp)  # by class, then area, then image
+        return evaluator
+
+    def _accumulated(self, evaluator: Any, drawn: Sequence[int]) -> dict[str, float]:
+        place = {image: k for k, image in enumerate(self.images)}
+        chosen = [place[image] for image in drawn if image in place]
+        number = len(self.images)
+        evaluator._evalImgs_cpp = [
+            self._of_images[start + k] for start in range(0, len(self._of_images), number) for k in chosen
+        ]
+        evaluator._paramsEval.imgIds = list(range(len(chosen)))
+        evaluator.accumulate()
+        evaluator.summarize()
         return {"ap": float(evaluator.stats[0]), "ap50": float(evaluator.stats[1])}
 
 

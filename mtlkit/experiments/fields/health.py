@@ -1,6 +1,5 @@
 """Labels that nobody took down, what a mistake costs, and two ways to count cells."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -17,7 +16,7 @@ from mtlkit.experiments.fields.common import scored, table_of
 from mtlkit.experiments.table import Experiment
 from mtlkit.experiments.weighting import data, only_labelled
 from mtlkit.model import evaluating
-from mtlkit.tasks import find_objects
+from mtlkit.tasks import calibration_error, find_objects, temperature_of
 
 COST = 10.0  # of a malignant tumour called benign, in those of a benign one called malignant
 OVERLAP = 0.25 / 0.6  # of the random splits of the table of tumours: test samples by training samples
@@ -64,36 +63,6 @@ def _diagnoses(setup: Any, dataset: Any) -> tuple[Tensor, Tensor]:
     batch = dataset.batch(range(len(dataset)))
     with evaluating(setup.model):
         return setup.model(batch["features"], tasks=["diagnosis"])["diagnosis"], batch["diagnosis"]
-
-
-def temperature_of(logits: Tensor, truth: Tensor) -> float:
-    """Return the number by which logits `[N, classes]` are divided so that their cross-entropy is least.
-
-    C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
-    """
-    from scipy.optimize import minimize_scalar  # slow to import
-
-    found = minimize_scalar(
-        lambda log_t: float(cross_entropy(logits / math.exp(log_t), truth)), bounds=(-3, 3), method="bounded"
-    )
-    return math.exp(found.x)
-
-
-def calibration_error(sure: Tensor, truth: Tensor, bins: int = 10) -> float:
-    """Return how far, in the mean, shares of positives lie from the probabilities said (expected calibration error).
-
-    Args:
-        sure: probability of class 1 `[N]`.
-        truth: classes `[N]`.
-        bins: equally wide ones.
-    """
-    which = (sure * bins).long().clamp(max=bins - 1)
-    gaps = [
-        (which == b).float().mean() * (sure[which == b].mean() - truth[which == b].float().mean()).abs()
-        for b in range(bins)
-        if (which == b).any()
-    ]
-    return float(sum(gaps))
 
 
 def tumours_experiments() -> list[Experiment]:

@@ -1,0 +1,214 @@
+"""Exercises and quiz of notebook 15, the capstone."""
+
+import torch
+from torch import Tensor
+
+from mtlkit.exercises.engine import Exercise
+from mtlkit.exercises.questions import Option, Question
+
+
+def bootstrap_interval(values, drawn):
+    """Return the 2.5 % and the 97.5 % quantile of the means of the drawn values."""
+    means = values[drawn].mean(1)
+    return torch.quantile(means, 0.025), torch.quantile(means, 0.975)
+
+
+def _draws(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    number, draws = (int(torch.randint(low, 2 * low, (), generator=generator)) for low in (6, 30))
+    values = torch.rand(number, generator=generator).double()
+    return values, torch.randint(number, (draws, number), generator=generator)
+
+
+def suspicious(boxes, width, height, least):
+    """Return the numbers of the boxes that are thinner than `least`, or that reach out of the image."""
+    left, top, right, bottom = boxes.unbind(1)
+    thin = torch.minimum(right - left, bottom - top) < least
+    out = (left < 0) | (top < 0) | (right > width) | (bottom > height)
+    return (thin | out).nonzero()[:, 0].tolist()
+
+
+def _marked(generator: torch.Generator) -> tuple[Tensor, int, int, float]:
+    number = int(torch.randint(4, 12, (), generator=generator))
+    width, height = (int(torch.randint(low, 2 * low, (), generator=generator)) for low in (60, 40))
+    corner = torch.rand(number, 2, generator=generator) * torch.tensor([width, height]) * 1.1 - 4
+    sides = 2 + 25 * torch.rand(number, 2, generator=generator)
+    return torch.cat([corner, corner + sides], 1), width, height, float(4 + 6 * torch.rand((), generator=generator))
+
+
+def precision_and_recall(scores, right, objects, least):
+    """Return both for the boxes with a score of at least `least`; a precision of 1 if there is none."""
+    kept = right[scores >= least]
+    return (float(kept.float().mean()) if len(kept) else 1.0), float(kept.sum() / objects)
+
+
+def _found(generator: torch.Generator) -> tuple[Tensor, Tensor, int, float]:
+    number = int(torch.randint(5, 15, (), generator=generator))
+    scores = torch.rand(number, generator=generator)
+    right = torch.rand(number, generator=generator) < scores
+    objects = int(right.sum()) + int(torch.randint(1, 6, (), generator=generator))
+    return scores, right, objects, float(0.2 + 0.5 * torch.rand((), generator=generator))
+
+
+EXERCISES = (
+    Exercise(
+        "15.1",
+        "How far may a score be off?",
+        "Write `bootstrap_interval(values, drawn)`: `values [N]` is a score of each test image (1 right, 0 wrong, or anything "
+        "between), `drawn [B, N]` are B draws of N image numbers with replacement. Return a pair: the 2.5 % and the 97.5 % "
+        "quantile of the B means.",
+        2,
+        6,
+        (
+            "values[drawn] is `[B, N]`: one row for each redrawn test set.",
+            "The mean runs over the images, dimension 1.",
+            "torch.quantile(means, 0.025), torch.quantile(means, 0.975)",
+        ),
+        bootstrap_interval,
+        _draws,
+        (
+            (
+                "these are quantiles of single images; a test set's score is the *mean* of its images",
+                lambda values, drawn: (torch.quantile(values, 0.025), torch.quantile(values, 0.975)),
+            ),
+            (
+                "the mean runs over the images of a draw, dimension 1, not over the draws",
+                lambda values, drawn: (
+                    torch.quantile(values[drawn].mean(0), 0.025),
+                    torch.quantile(values[drawn].mean(0), 0.975),
+                ),
+            ),
+            (
+                "95 % lie between them: 2.5 % on each side, not 5 %",
+                lambda values, drawn: (
+                    torch.quantile(values[drawn].mean(1), 0.05),
+                    torch.quantile(values[drawn].mean(1), 0.95),
+                ),
+            ),
+        ),
+        calls=12,
+    ),
+    Exercise(
+        "15.2",
+        "Look at the boxes first",
+        "Write `suspicious(boxes, width, height, least)`: for `boxes [N, 4]` (xyxy, in pixels) of an image of `width` x "
+        "`height`, return a list of the numbers of those that are thinner than `least` pixels in one direction or the other, "
+        "or that reach out of the image.",
+        2,
+        8,
+        (
+            "left, top, right, bottom = boxes.unbind(1)",
+            "Thin: the smaller of both sides is below `least`. Out: left or top below 0, right above width, bottom above "
+            "height.",
+            "(thin | out).nonzero()[:, 0].tolist()",
+        ),
+        suspicious,
+        _marked,
+        (
+            (
+                "one thin side is enough: take the smaller one",
+                lambda boxes, width, height, least: [
+                    k
+                    for k in range(len(boxes))
+                    if k in suspicious(boxes, width, height, 0)
+                    or max(boxes[k, 2] - boxes[k, 0], boxes[k, 3] - boxes[k, 1]) < least
+                ],
+            ),
+            (
+                "x goes with the width, y with the height",
+                lambda boxes, width, height, least: suspicious(boxes, height, width, least),
+            ),
+            (
+                "boxes may also begin left of the image or above it",
+                lambda boxes, width, height, least: (
+                    (
+                        (torch.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) < least)
+                        | (boxes[:, 2] > width)
+                        | (boxes[:, 3] > height)
+                    )
+                    .nonzero()[:, 0]
+                    .tolist()
+                ),
+            ),
+            (
+                "boxes that are thin are asked for, too",
+                lambda boxes, width, height, least: suspicious(boxes, width, height, -1e9),
+            ),
+        ),
+        calls=16,
+    ),
+    Exercise(
+        "15.3",
+        "From which score on?",
+        "Write `precision_and_recall(scores, right, objects, least)`: a detector has found boxes with `scores [N]`, `right "
+        "[N]` says whether each is right, and there are `objects` real ones. Keep the boxes with a score of at least `least`. "
+        "Return the share of them that is right (1 if none is kept), and the share of the real objects that they find.",
+        2,
+        6,
+        (
+            "kept = right[scores >= least]",
+            "Precision is a share of the kept boxes, recall a share of the real objects.",
+            "kept.sum() / objects is the recall.",
+        ),
+        precision_and_recall,
+        _found,
+        (
+            (
+                "recall is a share of the real *objects*, found or not, not of the right boxes",
+                lambda scores, right, objects, least: (
+                    precision_and_recall(scores, right, objects, least)[0],
+                    float(right[scores >= least].sum() / max(1, int(right.sum()))),
+                ),
+            ),
+            (
+                "precision and recall are exchanged",
+                lambda scores, right, objects, least: precision_and_recall(scores, right, objects, least)[::-1],
+            ),
+            (
+                "the boxes below `least` are left out, not kept",
+                lambda scores, right, objects, least: precision_and_recall(-scores, right, objects, -least),
+            ),
+        ),
+        calls=16,
+    ),
+)
+
+QUIZ = (
+    Question(
+        "You chose the loss weights by looking at the test scores. What do you write on the card?",
+        (
+            Option("nothing: the model never saw the test labels", "you did, and chose by them."),
+            Option("the scores with wider intervals", "no interval repairs a choice made on the test data."),
+            Option(
+                "that the test scores flatter, and new test data are needed", "they are validation scores now.", True
+            ),
+            Option("the mean of validation and test scores", "that hides it."),
+        ),
+    ),
+    Question(
+        "A fifth of your photographs have no boxes, because nobody had time. You should",
+        (
+            Option("leave their boxes out as missing targets", "they still teach the classifier.", True),
+            Option("leave these photographs out", "their classes are known, and worth something."),
+            Option("treat them as photographs without objects", "the detector would learn to overlook them."),
+            Option("draw boxes around the whole image", "wrong boxes are worse than none."),
+        ),
+    ),
+    Question(
+        "The bootstrap interval of your AP is 0.61 to 0.69. It does not hold",
+        (
+            Option("the uncertainty from the size of the test set", "it is just that."),
+            Option("what another seed of the training would change", "train again to see it.", True),
+            Option("the mean of the redrawn scores", "it lies inside."),
+            Option("the score itself", "it lies inside, too."),
+        ),
+    ),
+    Question(
+        "Two photographs of one cat: one in the training data, one in the test data. The score",
+        (
+            Option("is fair, as the pictures differ", "they share the cat, the sofa and the light."),
+            Option("is too low", "knowing the cat helps."),
+            Option("cannot be computed", "it can, and means less."),
+            Option("flatters: split by cat", "as by patient, speaker or street.", True),
+        ),
+    ),
+)
