@@ -389,7 +389,8 @@ def _sizes(value):
     return []
 
 
-FIXED = {"03.1": {4}, "04.4": {2}, "03.3": {4}, "07.1": {2}, "14.2": {2}, "15.2": {4}}  # a box: 4; points, dial, stitch: 2
+# a box has four numbers; a dial, a stitch and a point two
+FIXED = {"03.1": {4}, "04.4": {2}, "03.3": {4}, "07.1": {2}, "14.2": {2}, "15.2": {4}}
 
 
 @ALL
