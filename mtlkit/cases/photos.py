@@ -8,6 +8,7 @@ from mtlkit.cases.case import Case, Knob, Labels
 from mtlkit.cases.seen import see_boxes
 from mtlkit.cases.vision import classify_and_detect, image_labels, vision_model
 from mtlkit.data import CocoFolder, OxfordPets, Photos, VocFolder, augment, data_folder
+from mtlkit.data.photos.splits import held_out
 from mtlkit.model import SharedEncoderModel
 
 
@@ -24,13 +25,21 @@ def open_folder(
     size: int,
     image_class: str,
     repair: bool,
+    validate: float,
     **_: Any,
 ) -> Photos:
-    """Return a split of a folder, as its own lists have it."""
+    """Return a split of a folder, as its own lists have it.
+
+    "val" is the folder's own list, where it has three; or a share of the photographs to train on; or else "test".
+    """
     if not folder:
         raise ValueError("say where the photographs are, e.g. --data voc:FOLDER or --knob folder=FOLDER")
     train, test = reader.pair(folder)
-    return reader(folder, train if split == "train" else test, size, label=image_class, repair=repair)
+    own = reader.validation(folder)
+    kept = validate > 0 and own is None and split != "test"
+    name = {"train": train, "val": own or (train if kept else test)}.get(split, test)
+    photos = reader(folder, name, size, label=image_class, repair=repair)
+    return photos.only(lambda photo: held_out(photo.path.stem, validate) == (split == "val")) if kept else photos
 
 
 def open_voc(split: str, seed: int, **knobs: Any) -> Photos:
@@ -83,6 +92,7 @@ VOC = replace(
         "encoder": Knob("conv", "conv is small, resnet18 is torchvision's", ("conv", "resnet18")),
         "image_class": Knob("largest", "how an image's class follows from its boxes: largest, or contains:NAME"),
         "repair": Knob(False, "cut or leave out wrong boxes instead of refusing them"),
+        "validate": Knob(0.0, "share of the training photographs kept for validation", low=0.0, high=0.9),
     },
     batch_size=8,
 )

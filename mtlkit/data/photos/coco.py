@@ -13,7 +13,7 @@ from mtlkit.data.photos.classes import image_classes, merge_names
 from mtlkit.data.photos.faults import Faults
 from mtlkit.data.photos.files import Folder, as_id, as_size, read_json, says_yes, short
 from mtlkit.data.photos.photos import Box, Photo, Photos, around
-from mtlkit.data.photos.splits import PARTS, hashed, pick_pair, role
+from mtlkit.data.photos.splits import PARTS, hashed, pick_pair, pick_validation, role
 
 OTHER_KINDS = ("captions_", "person_keypoints_", "panoptic_", "stuff_", "image_info_")  # of annotations
 
@@ -90,6 +90,12 @@ class CocoFolder(Photos):
         """Return the names of the splits to train and to test on."""
         folder = Folder(root)
         return pick_pair(list(_Files(folder).files), folder.root) or ("train part", "test part")
+
+    @staticmethod
+    def validation(root: str | Path) -> str | None:
+        """Return the name of a split that is neither trained nor tested on, if there is one."""
+        names = list(_Files(Folder(root)).files)
+        return pick_validation(names, CocoFolder.pair(root))
 
 
 class _Files:

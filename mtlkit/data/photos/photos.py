@@ -1,5 +1,6 @@
 """Photographs with boxes, whatever format they came in: looked at, mended, fitted into squares."""
 
+import copy
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -141,6 +142,18 @@ class Photos(torch.utils.data.Dataset):
         sample = dict(kept)
         sample["image"] = tv_tensors.wrap(sample["image"] / 255, like=sample["image"])
         return sample
+
+    def only(self, chosen: Callable[[Photo], bool]) -> "Photos":
+        """Return some of the photographs, with the same classes.
+
+        Raises:
+            DataError: if none is left.
+        """
+        made = copy.copy(self)
+        made.photos, made._samples, made._kept = [photo for photo in self.photos if chosen(photo)], {}, 0
+        if not made.photos:
+            raise DataError(f"{self.faults.root}: no photograph is left of {len(self):,}; choose another share")
+        return made
 
     def after_transform(self, sample: Sample) -> Sample:
         """Return a sample that a transform has changed, with the class that follows from the boxes it has now."""

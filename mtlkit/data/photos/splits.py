@@ -46,6 +46,17 @@ def pick_pair(names: Sequence[str], root: Path) -> tuple[str, str] | None:
     return None
 
 
+def pick_validation(names: Sequence[str], pair: Sequence[str]) -> str | None:
+    """Return the name of a list for validation that is neither trained nor tested on, if there is one."""
+    own = [name for name in names if role(name) == "val" and name not in pair]
+    return own[0] if len(own) == 1 and role(pair[0]) != "trainval" else None
+
+
+def held_out(name: str, share: float) -> bool:
+    """Whether a photograph is in the share that is kept for validation; copies of one photograph stay together."""
+    return _number(original(name)) // 5 % 1000 < 1000 * share  # // 5: independent of the fifth for testing
+
+
 def _of_role(names: Sequence[str], kind: str) -> list[str]:
     """Return the names of this kind; only those that say nothing more than the kind and a year, if there are any."""
     alike = [name for name in names if role(name) == kind]

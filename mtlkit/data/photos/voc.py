@@ -12,7 +12,7 @@ from mtlkit.data.photos.classes import image_classes, merge_names
 from mtlkit.data.photos.faults import Faults
 from mtlkit.data.photos.files import Folder, as_size, read_text, read_xml, says_yes
 from mtlkit.data.photos.photos import Box, Photo, Photos
-from mtlkit.data.photos.splits import PARTS, hashed, pick_pair, role, role_of
+from mtlkit.data.photos.splits import PARTS, hashed, pick_pair, pick_validation, role, role_of
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 IMAGES = ("JPEGImages", "images", "Images", "imgs", "jpegimages")
@@ -102,6 +102,12 @@ class VocFolder(Photos):
     def pair(root: str | Path) -> tuple[str, str]:
         """Return the names of the splits to train and to test on."""
         return _Lists(Folder(root)).pair()
+
+    @staticmethod
+    def validation(root: str | Path) -> str | None:
+        """Return the name of a split that is neither trained nor tested on, if there is one."""
+        lists = _Lists(Folder(root))
+        return pick_validation(list(lists.lists) or list(lists.by_folder()), lists.pair())
 
 
 class _Lists:
