@@ -173,7 +173,9 @@ def test_a_single_task_has_the_network_of_hard_sharing():
 FIELDS = ["language", "tumours"]
 
 
-@pytest.mark.parametrize(("what", "cases"), [("claims", None), ("architectures", None), ("fields", FIELDS)])
+@pytest.mark.parametrize(
+    ("what", "cases"), [("claims", None), ("architectures", None), ("fields", FIELDS), ("insight", None)]
+)
 def test_the_kept_tables_are_whole(what, cases):
     for made in experiments_of(what, cases):
         rows = read(made.name)

@@ -26,10 +26,12 @@ from mtlkit.experiments import (
     with_delta_m,
 )
 from mtlkit.experiments.architectures import HARD
+from mtlkit.experiments.beyond.insight import LAYERS
 from mtlkit.experiments.claims import LABELS
 from mtlkit.experiments.fields.language import FEW, LOW
 from mtlkit.experiments.ranks import PUBLISHED_QM9, agreement
 from mtlkit.experiments.troubles import SIZES as MIXED
+from mtlkit.insight import ATTRIBUTIONS
 from mtlkit.lab import MixingExplorer
 from mtlkit.model import add_adapters
 from mtlkit.weighting import METHODS, GradientWeighting
@@ -173,6 +175,10 @@ def seen_at(temperature):
 def trained_adapters():
     model = add_adapters(find_case("text").new_model({}), len(SIZES))
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def inside(which, setting, column):
+    return mean(f"insight_{which}", setting, column)
 
 
 # notebook → (what it says, with N for each number; the values)
@@ -397,9 +403,43 @@ CLAIMS = {
         ),
         (r"the same procedure says N, far outside", lambda: printed("09", "without the largest size: N at")),
     ],
+    "13": [
+        (
+            r"needs most are worth N more to it than eight drawn ones",
+            lambda: [gap("insight_channels", "detect", "drawn", "of detect").mean],
+        ),
+        (r"And of eight, N are in both sets", lambda: [inside("channels", "none", "in both")]),
+        (r"hardly notices \(N\)", lambda: [inside("maps", "guided backprop, classify", "head drawn anew")]),
+        (
+            r"a correlation of N remains when the head is drawn anew, and of N to N when the whole",
+            lambda: [
+                inside("maps", "input x gradient, classify", "head drawn anew"),
+                *ends(inside("maps", f"{one}, classify", "all drawn anew") for one in ATTRIBUTIONS),
+            ],
+        ),
+        (
+            r'For "detect" N to N times as much lies',
+            lambda: ends(inside("maps", f"{one}, detect", "on digits") for one in ATTRIBUTIONS),
+        ),
+        (
+            r"still agree in every layer \(N and more\)",
+            lambda: [min(inside("similarity", "both, step 400", layer) for layer in LAYERS)],
+        ),
+        (
+            r"and N at the end; with \"detect\" alone it falls to N",
+            lambda: [inside("similarity", f"{one}, step 400", "layer 6") for one in ("classify", "detect")],
+        ),
+        (r"against each other \(N in layer 6", lambda: [inside("conflicts", "step 400", "layer 6")]),
+    ],
 }
 
+
 # notebook → what it says with a number that is no finding: a setting, a definition, a task for the reader
+def ends(values):
+    values = list(values)
+    return [min(values), max(values)]
+
+
 GIVEN = {
     "00": [],
     "01": ["less than 30 % of", "more than 90 %, although"],
@@ -433,6 +473,7 @@ GIVEN = {
         'Turn "german" down to 0.1',
         "the *ceiling* is 100 %",
     ],
+    "13": ["A CKA of 0.9 is nothing"],
     "09": [
         "from 500 to 20,000 distinct",
         "get 10 % of the draws",
@@ -548,6 +589,21 @@ def test_the_verdicts_of_notebook_08_follow_from_its_tables():
     assert all(few_gap(n, "Turkish", "Italian").p < 0.05 for n in FEW)
     assert few_gap(10, "nothing", "Turkish").mean < 0 < few_gap(10, "nothing", "all others").mean
     assert all(few_gap(100, "nothing", one).p > 0.05 for one in ("Italian", "all others"))
+
+
+def test_the_verdicts_of_notebook_13_follow_from_its_tables():
+    for own, other in (("classify", "detect"), ("detect", "classify")):
+        needed, spared = (gap("insight_channels", own, "drawn", f"of {one}") for one in (own, other))
+        assert needed.mean > 0 > spared.mean and max(needed.p, spared.p) < 0.05
+    assert inside("channels", "none", "in both") < 8 * 8 / 64
+    for task in ("classify", "detect"):
+        changes = {one: inside("maps", f"{one}, {task}", "head drawn anew") for one in ATTRIBUTIONS}
+        assert max(changes, key=changes.get) == "guided backprop"
+    on_digits = {one: inside("maps", f"{one}, classify", "on digits") for one in ATTRIBUTIONS}
+    assert [one for one, share in on_digits.items() if share > 1] == ["guided backprop"]
+    first, last = (table("insight_conflicts")[f"step {step}"] for step in (1, 400))
+    assert all(abs(row["layer 1"].mean) < row["layer 1"].half for row in table("insight_conflicts").values())
+    assert abs(first["layer 6"].mean) < 0.05 and last["layer 6"].mean + last["layer 6"].half < 0
 
 
 LANGUAGE = {"language": "language/balanced", "gender": "gender/accuracy", "german": "german/exact"}

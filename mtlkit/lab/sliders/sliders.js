@@ -14,8 +14,10 @@ function plane(model, root) {
   const svg = drawn("svg", root, { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `${points.length} points over ${across} and ${up}` });
   drawn("path", svg, { d: `M${M} 6V${H - M}H${W - 6}`, class: "axis" });
   const say = (text, props) => { drawn("text", svg, props).textContent = text; };
-  say(`${across}  (0 to ${ex[1].toPrecision(2)})`, { x: (W + M) / 2, y: H - 8, "text-anchor": "middle" });
-  say(`${up}  (0 to ${ey[1].toPrecision(2)})`, { transform: `translate(14 ${(H - M) / 2}) rotate(-90)`, "text-anchor": "middle" });
+  say(across, { x: (W + M) / 2, y: H - 8, "text-anchor": "middle" });
+  say(ex[1].toPrecision(2), { x: W - 14, y: H - M + 14, "text-anchor": "middle" });
+  say(up, { transform: `translate(14 ${(H - M) / 2}) rotate(-90)`, "text-anchor": "middle" });
+  say(ey[1].toPrecision(2), { x: M + 6, y: 18 });
   const circles = points.map(([number, a, b]) => {
     const circle = drawn("circle", svg, { cx: x(a), cy: y(b), r: 6 });
     drawn("title", circle, {}).textContent = `${number}: ${a.toPrecision(2)}, ${b.toPrecision(2)}`;
