@@ -74,7 +74,13 @@ def _folder() -> None:
         pass
 
 
-OF_THE_NOTEBOOKS = ("mtlkit.lab", "mtlkit.exercises", "mtlkit.experiments", "mtlkit.plots")  # what they import
+OF_THE_NOTEBOOKS = (
+    "mtlkit.lab",
+    "mtlkit.exercises",
+    "mtlkit.experiments",
+    "mtlkit.plots",
+    "mtlkit.insight",
+)  # what they import
 INSTALL = "Install again: pip install -e . in the folder of the course"
 CHECKS: dict[str, tuple[Callable[[], None], str]] = {
     "PyTorch computes and differentiates": (_torch, INSTALL),
