@@ -14,7 +14,7 @@ from mtlkit.cases import Case, Setup, find_case
 from mtlkit.data import DigitScenes, Loader, MixedLoader
 from mtlkit.data.facts import FACTS, SceneFacts
 from mtlkit.experiments.architectures import TRUNKS, built, widths_of
-from mtlkit.experiments.budget import Budget, train_and_score
+from mtlkit.experiments.budget import Budget, train_and_score, with_rate
 from mtlkit.experiments.contest import TUNING, costs_of, relative_cost
 from mtlkit.experiments.table import Experiment, read
 from mtlkit.experiments.weighting import data, tasks_of
@@ -297,10 +297,8 @@ def trained_together(tasks: Sequence[str], rate: float, seed: int) -> Mapping[st
 
 def _run(setup: Setup, steps: int, rate: float, case: Case | None) -> dict[str, float]:
     """Train, and score on what the case's validation and test data are."""
-    for group in setup.optimizer.param_groups:
-        group["initial_lr"] = group.get("initial_lr", group["lr"]) * rate
     scored = {split: data(case, split) for split in SPLITS} if case else {}
-    return train_and_score(setup, Budget(steps=steps), scored)
+    return train_and_score(with_rate(setup, rate), Budget(steps=steps), scored)
 
 
 def _columns(case: Case) -> list[str]:

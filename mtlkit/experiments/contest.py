@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlkit.cases import Setup
-from mtlkit.experiments.budget import Budget, train_and_score
+from mtlkit.experiments.budget import Budget, train_and_score, with_rate
 from mtlkit.experiments.table import RESULTS, Experiment, read
 from mtlkit.machine import one_thread
 from mtlkit.training import train
@@ -122,9 +122,7 @@ class Contest:
 
     def run(self, name: str, seed: int, steps: int, rate: float = 1.0) -> Mapping[str, float]:
         """Train and score one contestant, its learning rates times `rate`."""
-        setup = self.make(name, seed, steps)
-        for group in setup.optimizer.param_groups:
-            group["initial_lr"] = group.get("initial_lr", group["lr"]) * rate  # from which the loop takes each step's
+        setup = with_rate(self.make(name, seed, steps), rate)
         found = train_and_score(setup, Budget(steps=steps), {split: self.open(split) for split in ("val", "test")})
         scores = [f"{split} {task.score_name}" for split in ("val", "test") for task in setup.tasks]
         return {column: found[column] for column in (*scores, *self.more, "steps", "seconds")}

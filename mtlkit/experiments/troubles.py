@@ -11,7 +11,7 @@ from torch import Tensor
 from mtlkit.cases import find_case
 from mtlkit.cases.multimnist import side_heads
 from mtlkit.data import Loader, MixedLoader, MultiMNIST
-from mtlkit.experiments.budget import Budget, train_and_score
+from mtlkit.experiments.budget import Budget, train_and_score, with_rate
 from mtlkit.experiments.table import Experiment
 from mtlkit.experiments.weighting import data
 from mtlkit.model import ConvEncoder, SharedEncoderModel
@@ -110,9 +110,7 @@ def large_unit(setup: Any) -> Any:
 
 def high_rate(setup: Any) -> Any:
     """Take a learning rate that is thirty times too high."""
-    for group in setup.optimizer.param_groups:
-        group["initial_lr"] = 30 * group.get("initial_lr", group["lr"])
-    return setup
+    return with_rate(setup, 30)
 
 
 def short_gradient(setup: Any) -> Any:

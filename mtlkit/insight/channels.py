@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit.data import Batch
+from mtlkit.insight.similarity import features_of
 from mtlkit.model import evaluating, read_input
 from mtlkit.tasks import Task
 
@@ -106,11 +107,4 @@ def best_patches(
 
 
 def _given_by(model: nn.Module, batch: Mapping[str, Any], module: nn.Module) -> Tensor:
-    kept: list[Tensor] = []
-    handle = module.register_forward_hook(lambda _, __, output: kept.append(output))
-    try:
-        with evaluating(model):
-            model(read_input(model, batch))
-    finally:
-        handle.remove()
-    return kept[0]
+    return features_of(model, batch, {"it": module})["it"]

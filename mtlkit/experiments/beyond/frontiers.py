@@ -13,7 +13,7 @@ from mtlkit.data.facts import FACTS
 from mtlkit.experiments.architectures import HARD, architecture_setup
 from mtlkit.experiments.beyond.fronts import front_experiments
 from mtlkit.experiments.beyond.search import ARMS, EpsilonGreedy, Exp3, Policy, Searcher, searched
-from mtlkit.experiments.budget import Budget, train_and_score
+from mtlkit.experiments.budget import Budget, train_and_score, with_rate
 from mtlkit.experiments.claims import SPLITS, tuned
 from mtlkit.experiments.table import Experiment, read
 from mtlkit.experiments.weighting import data
@@ -66,10 +66,7 @@ SEARCH_COLUMNS = [f"{split} {score}" for split in SPLITS for score in ("classify
 
 
 def _with_weight(weight: float, seed: int) -> Setup:
-    setup = SCENES.setup(seed=seed, method=StaticWeights({"classify": weight}), train_set=data(SCENES, "train"))
-    for group in setup.optimizer.param_groups:
-        group["initial_lr"] = group.get("initial_lr", group["lr"])
-    return setup
+    return SCENES.setup(seed=seed, method=StaticWeights({"classify": weight}), train_set=data(SCENES, "train"))
 
 
 def _trial(weight: float, seed: int) -> float:
@@ -129,10 +126,8 @@ def grouped(which: str, rate: float, seed: int) -> Mapping[str, float]:
     case, found = find_case("facts"), {"steps": 0.0, "seconds": 0.0}
     for group in partition:
         setup = case.setup(seed=2000 + seed, only=group, method="EqualWeights", train_set=data(case, "train"))
-        for parameters in setup.optimizer.param_groups:
-            parameters["initial_lr"] = parameters.get("initial_lr", parameters["lr"]) * rate
         steps = Budget(steps=GROUP_STEPS // len(partition))
-        made = train_and_score(setup, steps, {split: data(case, split) for split in SPLITS})
+        made = train_and_score(with_rate(setup, rate), steps, {split: data(case, split) for split in SPLITS})
         found |= {column: found[column] + made[column] for column in ("steps", "seconds")}
         found |= {f"{split} {task}/accuracy": made[f"{split} {task}/accuracy"] for split in SPLITS for task in group}
     for split in SPLITS:
@@ -160,8 +155,6 @@ def sensed(scarce: str, n: int, share: str, rate: float, seed: int) -> Mapping[s
     case = find_case("senses", voices="formants", share=share, **{"pictures" if scarce == "see" else "clips": n})
     alone = share == "nothing"
     setup = case.setup(seed=seed, only=scarce if alone else None, method="EqualWeights")
-    for group in setup.optimizer.param_groups:
-        group["initial_lr"] = group.get("initial_lr", group["lr"]) * rate
     steps = Budget(steps=SENSE_STEPS * (2 if alone else 1))
     found = train_and_score(
         setup, steps, {split: data(case.with_knobs(pictures=0, clips=0), split) for split in SPLITS}
@@ -177,10 +170,10 @@ GATE_STEPS = 300
 def gated(way: str, rate: float, seed: int) -> Mapping[str, float]:
     """Train and score a way to share two digits; for gates, say how open the first and the last are."""
     setup = architecture_setup("multimnist", way, seed)
-    for group in setup.optimizer.param_groups:
-        group["initial_lr"] = group.get("initial_lr", group["lr"]) * rate
     case = find_case("multimnist")
-    found = train_and_score(setup, Budget(steps=GATE_STEPS), {split: data(case, split) for split in SPLITS})
+    found = train_and_score(
+        with_rate(setup, rate), Budget(steps=GATE_STEPS), {split: data(case, split) for split in SPLITS}
+    )
     if isinstance(setup.model.encoder, LearnedSharing):
         gates = setup.model.encoder.gates().detach()
         found |= {"first gate": float(gates[:, 0].mean()), "last gate": float(gates[:, -1].mean())}

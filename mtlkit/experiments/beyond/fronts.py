@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mtlkit.cases import Setup, find_case
 from mtlkit.cases.multimnist import SIDES, side_heads
-from mtlkit.experiments.budget import Budget, train_and_score
+from mtlkit.experiments.budget import Budget, train_and_score, with_rate
 from mtlkit.experiments.claims import SPLITS, tuned
 from mtlkit.experiments.table import Experiment
 from mtlkit.experiments.weighting import data
@@ -121,9 +121,7 @@ def front_with(how: str, rate: float, seed: int) -> Mapping[str, float]:
     scored = {split: data(PAIRS, split) for split in SPLITS}
 
     def run(setup: Setup, steps: int) -> dict[str, float]:
-        for group in setup.optimizer.param_groups:
-            group["initial_lr"] = group.get("initial_lr", group["lr"]) * rate
-        made = train_and_score(setup, Budget(steps=steps), scored)
+        made = train_and_score(with_rate(setup, rate), Budget(steps=steps), scored)
         for column in ("steps", "seconds"):
             found[column] += made[column]
         return made
