@@ -3,10 +3,10 @@
 import math
 import re
 from functools import cache
-from pathlib import Path
 
-import nbformat
+import numbers_fields
 import pytest
+from numbers_said import FILES, FINDING, NOT_PROSE, NUMBER, ends, gap, mean, printed, table, text_of, value
 from test_landscape import ends_apart
 
 from mtlkit.cases import find_case
@@ -36,45 +36,6 @@ from mtlkit.lab import MixingExplorer
 from mtlkit.model import add_adapters
 from mtlkit.weighting import METHODS, GradientWeighting
 
-FILES = {file.name[:2]: file for file in (Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb")}
-NUMBER = r"(-?\d{1,3}(?:,\d{3})+|-?\d+(?:\.\d+)?)"
-# what a reader takes for a finding: a decimal, thousands, a percentage, a multiple
-FINDING = re.compile(r"(?<![\w.,-])(?:\d{1,3}(?:,\d{3})+|\d+\.\d+(?! ·)|\d+ %|\d+(?:\.\d+)? times)(?!\.?\d)")
-NOT_PROSE = re.compile(r"\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|exercise \d+\.\d|\]\([^)]*\)")
-
-
-@cache
-def cells(number):
-    return nbformat.read(FILES[number], as_version=4).cells
-
-
-@cache
-def text_of(number):
-    whole = " ".join(" ".join(cell.source for cell in cells(number) if cell.cell_type == "markdown").split())
-    return whole.split("## References")[0]
-
-
-def printed(number, pattern):
-    """Return the numbers that a notebook has printed in a place where the pattern has N."""
-    outputs = [o for cell in cells(number) if cell.cell_type == "code" for o in cell.outputs]
-    found = re.search(pattern.replace("N", NUMBER), "\n".join(o.get("text", "") for o in outputs))
-    assert found, f"notebook {number} prints nothing like {pattern!r}"
-    return [value(group) for group in found.groups()]
-
-
-def value(said):
-    return float(said.replace(",", ""))
-
-
-@cache
-def table(name):
-    return summarise(read(name))
-
-
-def mean(name, setting, column):
-    return table(name)[setting][column].mean
-
-
 SCORES = {
     "scenes": {"classify": "classify/accuracy", "detect": "detect/ap"},
     "multimnist": {"left": "left/accuracy", "right": "right/accuracy"},
@@ -88,10 +49,6 @@ def compared(which):
 
 def gain(which, setting):
     return compared(which).summary[setting]["test Δm"].mean
-
-
-def gap(name, column, opponent, setting):
-    return differences(read(name), column, opponent, [setting])[setting]
 
 
 def transferred(opponent, setting, how):
@@ -435,11 +392,6 @@ CLAIMS = {
 
 
 # notebook → what it says with a number that is no finding: a setting, a definition, a task for the reader
-def ends(values):
-    values = list(values)
-    return [min(values), max(values)]
-
-
 GIVEN = {
     "00": [],
     "01": ["less than 30 % of", "more than 90 %, although"],
@@ -482,6 +434,9 @@ GIVEN = {
         "a factor of 1,000",
     ],
 }
+
+CLAIMS |= numbers_fields.CLAIMS
+GIVEN |= numbers_fields.GIVEN
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,114 @@
+"""What the notebooks on speech, health, driving, frontiers and the capstone say in numbers, and where it is from."""
+
+from functools import cache
+
+from numbers_said import mean, printed
+
+from mtlkit.data.fields.tumours import MEASURES
+from mtlkit.experiments import differences, read, summarise, with_delta_m
+from mtlkit.experiments.fields.health import OVERLAP
+
+# field → task → score; the scores that end in "mae" or "error" are better when they are low
+SCORES = {
+    "tumours": {"diagnosis": "diagnosis/accuracy"} | {name: f"{name}/mae" for name in MEASURES},
+    "cells": {"classify": "classify/accuracy", "detect": "detect/ap", "count": "count/mae"},
+}
+
+
+@cache
+def contest(field, budget):
+    """Return the rows of a field's contest with Δm; `budget` is "" for equal steps or "_seconds"."""
+    scores = SCORES[field]
+    lower = [score for score in scores.values() if score.endswith(("mae", "error"))]
+    return with_delta_m(read(f"fields_{field}{budget}"), scores, lower_is_better=lower)
+
+
+def contest_gain(field, budget, setting="EqualWeights"):
+    return summarise(contest(field, budget), overlap_of(field))[setting]["test Δm"]
+
+
+def against_equal_weights(field, budget):
+    """Return setting → its difference to equal weights in Δm, corrected for their number."""
+    others = [
+        name for name in summarise(contest(field, budget)) if not name.endswith("alone") and name != "EqualWeights"
+    ]
+    return differences(contest(field, budget), "test Δm", "EqualWeights", others, overlap_of(field))
+
+
+def overlap_of(field):
+    return OVERLAP if field == "tumours" else 0.0
+
+
+def tumours_gap(task, share):
+    """Return how much better (in the score's unit) a task is together than alone; splits overlap."""
+    rows = read("fields_tumours_missing")
+    found = differences(
+        rows, f"test {SCORES['tumours'][task]}", f"{task} alone, {share}", [f"together, {share}"], OVERLAP
+    )[f"together, {share}"]
+    return found if task == "diagnosis" else found._replace(mean=-found.mean)
+
+
+def decided(way, column):
+    return mean("fields_tumours_decided", way, column)
+
+
+def counted(way, column):
+    return mean("fields_cells_counted", way, f"test {column}")
+
+
+CLAIMS = {
+    "11": [
+        (r"the radius even loses N standard deviations", lambda: [-tumours_gap("radius", "all measured").mean]),
+        (r"diagnosis is right N points more often", lambda: [100 * tumours_gap("diagnosis", "5 % diagnosed").mean]),
+        (
+            r"would still show an error of N, by chance",
+            lambda: printed("11", r"patients had been drawn: N"),
+        ),
+        (
+            r"from N to N \(threshold\) and N \(loss weight\)",
+            lambda: [decided(way, "cost") for way in ("threshold at half", "moved threshold", "loss weight")],
+        ),
+        (
+            r"calibration error is N in place of N",
+            lambda: [decided(way, "calibration error") for way in ("loss weight", "threshold at half")],
+        ),
+        (r"it was no better \(N\)", lambda: [decided("calibrated threshold", "cost")]),
+        (
+            r"AP N against N; with few boxes N against N",
+            lambda: [
+                counted(f"{how}, {share} boxed", "detect/ap")
+                for share in ("100%", "5%")
+                for how in ("together", "detect alone")
+            ],
+        ),
+        (
+            r"equal weights lose N % at equal steps and gain N % at equal seconds",
+            lambda: [-contest_gain("tumours", "").mean, contest_gain("tumours", "_seconds").mean],
+        ),
+        (
+            r"better by N %: it counts with an error of N cells in place of N.*?\(AP N against N\)",
+            lambda: [
+                contest_gain("cells", "_seconds").mean,
+                *(
+                    mean("fields_cells_seconds", setting, f"test {score}")
+                    for score, alone in (("count/mae", "count alone"), ("detect/ap", "detect alone"))
+                    for setting in ("EqualWeights", alone)
+                ),
+            ],
+        ),
+    ],
+}
+
+GIVEN = {
+    "11": [
+        "whether 80 % means 80 %",
+        "Does 80 % mean 80 %?",
+        '"count" to 0.01',
+        '"detect" to 0.01',
+        "a weight of 0.01",
+        "with 5 % of the tumours diagnosed",
+        '"malignant, 0.97". Of all tumours of which it says so, 97 % should',
+        "predict 5,313 tracks",
+        "200,000 of them",
+    ],
+}

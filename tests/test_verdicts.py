@@ -1,0 +1,61 @@
+"""What the notebooks conclude about the fields and the frontiers, from their tables."""
+
+import pytest
+from numbers_fields import against_equal_weights, contest_gain, counted, tumours_gap
+from numbers_said import mean
+
+from mtlkit.data.fields.tumours import MEASURES
+from mtlkit.experiments import differences, read, summarise
+from mtlkit.experiments.fields.health import OVERLAP
+
+SHARES = ("all measured", "30 % by chance", "30 % suspicious first", "10 % by chance", "5 % diagnosed")
+
+
+def test_of_tumours_only_the_radius_of_the_suspicious_gains_for_certain():
+    sure = {
+        (task, share): tumours_gap(task, share).mean > 0
+        for share in SHARES
+        for task in ("diagnosis", *MEASURES)
+        if tumours_gap(task, share).p < 0.05
+    }
+    assert sure == {
+        ("radius", "all measured"): False,
+        ("radius", "30 % suspicious first"): True,
+        ("radius", "5 % diagnosed"): False,
+    }
+
+
+def test_what_is_missing_by_suspicion_triples_the_error_alone_and_doubles_it_together():
+    def times(how, share):
+        first, then = (
+            mean("fields_tumours_missing", f"{how}, {s}", "test radius/mae") for s in ("all measured", share)
+        )
+        return then / first
+
+    assert 3 <= times("radius alone", "30 % suspicious first") < 3.5
+    assert 1.7 <= times("together", "30 % suspicious first") <= 2.3
+    assert all(times(how, "30 % by chance") < 1.3 for how in ("radius alone", "together"))
+
+
+def test_both_ways_to_mind_the_cost_halve_it_in_the_mean_and_the_interval_includes_0():
+    ways = ("moved threshold", "loss weight")
+    rows = read("fields_tumours_decided")
+    before = summarise(rows)["threshold at half"]["cost"].mean
+    for way in ways:
+        assert 0.45 < summarise(rows)[way]["cost"].mean / before < 0.55
+    corrected = differences(rows, "cost", "threshold at half", ways, OVERLAP)
+    assert all(one.mean < 0 < one.mean + one.half for one in corrected.values())
+
+
+def test_counting_boxes_is_as_good_as_a_head_only_where_there_are_boxes():
+    assert counted("detect alone, 100% boxed", "boxes/mae") <= counted("count alone, 100% boxed", "count/mae")
+    few = counted("detect alone, 5% boxed", "boxes/mae") / counted("count alone, 5% boxed", "count/mae")
+    assert 2 < few < 3.2
+
+
+@pytest.mark.parametrize("field", ["tumours", "cells"])
+def test_in_health_the_budget_turns_the_picture_round(field):
+    steps, seconds = contest_gain(field, ""), contest_gain(field, "_seconds")
+    assert steps.mean < 0 and seconds.mean - seconds.half > 0
+    for budget in ("", "_seconds"):
+        assert all(one.p > 0.05 for one in against_equal_weights(field, budget).values())
