@@ -60,9 +60,13 @@ def difference(found: Any, expected: Any, what: str = "the result") -> str:
         if isinstance(found, Tensor | np.ndarray) and found.ndim and isinstance(expected, tuple):
             found = tuple(found)  # as many rows as parts
         if not isinstance(found, tuple | list):
-            return f"{what} should be a {type(expected).__name__} of {len(expected)}, not {type(found).__name__}"
+            how = " (.tolist()?)" if isinstance(found, Tensor | np.ndarray) else ""
+            return f"{what} should be a {type(expected).__name__} of {len(expected)}, not {type(found).__name__}{how}"
         if len(found) != len(expected):
-            return f"{what} should have {len(expected)} parts, and has {len(found)}"
+            parts = "1 part" if len(expected) == 1 else f"{len(expected)} parts"
+            return f"{what} should have {parts}, and has {len(found)}"
+        if any(isinstance(b, int) and isinstance(a, list) for a, b in zip(found, expected, strict=True)):
+            return f"{what} should be a list of numbers, not of lists"
         names = getattr(expected, "_fields", [f"part {k + 1} of {what}" for k in range(len(expected))])
         pairs = [(a, b, name.replace("_", " ")) for a, b, name in zip(found, expected, names, strict=True)]
     else:

@@ -152,7 +152,7 @@ def _compare(exercise: Exercise, answer: Any) -> Verdict:
         try:
             named = exercise.named(arguments)
             with torch.enable_grad():  # whatever the notebook, or the answer, has switched off
-                found.append(exercise.observe(_attempt(answer, list(named)), named))
+                found.append(_kept(exercise.observe(_attempt(answer, list(named)), named)))
         except _NotAttempted:
             return NOT_ATTEMPTED
         except _NothingReturned:
@@ -160,11 +160,9 @@ def _compare(exercise: Exercise, answer: Any) -> Verdict:
         except NotATensorError as other:
             return Verdict("wrong", f"one tensor is expected, not {other}")
         except _Changed as change:
-            return Verdict(
-                "wrong", f"it changes {change} in place, which belongs to the caller: work on a copy, or make a new one"
-            )
+            return Verdict("wrong", f"it changes {change}")
         except Exception as error:  # whatever a learner's code raises is said in words
-            return Verdict("wrong", f"it raised {type(error).__name__}: {error}")
+            return Verdict("wrong", f"it raised {type(error).__name__}: {error} (with {_told(exercise, arguments)})")
     differences = [difference(a, b) for a, b in zip(found, expected, strict=True)]
     wrong = [text for text in differences if text]
     if not wrong:
@@ -191,11 +189,33 @@ def _attempt(answer: Function, names: Sequence[str]) -> Function:
         if result is None or result is ...:
             raise _NotAttempted if _is_stub(answer) else _NothingReturned
         for name, old, new in zip(names, before, arguments, strict=True):
-            if not _unchanged(old, new):
-                raise _Changed(f"`{name}`")
+            if _unchanged(old, new):
+                continue
+            if isinstance(new, Tensor) and (old.grad is None) != (new.grad is None) and bool((old == new).all()):
+                raise _Changed(f"`{name}.grad`: return the result, and leave it to the caller to go back through it")
+            raise _Changed(f"`{name}` in place, which belongs to the caller: work on a copy, or make a new one")
         return result
 
     return call
+
+
+def _kept(result: Any) -> Any:
+    """Return what an answer gave, so that a later call cannot change it."""
+    if isinstance(result, Tensor):
+        return result.detach().clone()
+    if type(result) in (list, tuple):
+        return type(result)(map(_kept, result))
+    return dict(zip(result, map(_kept, result.values()), strict=True)) if type(result) is dict else result
+
+
+def _told(exercise: Exercise, arguments: tuple[Any, ...]) -> str:
+    """Say with which arguments an answer was called, in a line."""
+
+    def short(value: Any) -> str:
+        text = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        return text if len(text) <= 60 else f"a {type(value).__name__}"
+
+    return ", ".join(f"{name}: {short(value)}" for name, value in exercise.named(arguments).items())
 
 
 def _is_raised_by_a_line(error: Exception) -> bool:

@@ -20,7 +20,7 @@ def _losses(generator: torch.Generator) -> tuple[Tensor, Tensor, int, int]:
     return whole, without, task, m
 
 
-def cka(x, y):
+def linear_cka(x, y):
     """Return ‖YᵀX‖² / (‖XᵀX‖ ‖YᵀY‖), columns centred."""
     x, y = x - x.mean(0), y - y.mean(0)
     return (y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())
@@ -29,11 +29,12 @@ def cka(x, y):
 def _spaces(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     n, a, b = (int(torch.randint(low, low + 6, (), generator=generator)) for low in (8, 2, 2))
     x = torch.randn(n, a, generator=generator)
-    mixed = x @ torch.randn(a, b, generator=generator) + torch.randn(n, b, generator=generator)
+    related = float(torch.randint(2, (), generator=generator))
+    mixed = related * x @ torch.randn(a, b, generator=generator) + torch.randn(n, b, generator=generator)
     return x + 3 * torch.randn(a, generator=generator), mixed + 3 * torch.randn(b, generator=generator)
 
 
-def rank_agreement(a, b):
+def rank_correlation(a, b):
     """Return the correlation of the ranks of all pixels."""
     ranks = [one.flatten().argsort().argsort().double() for one in (a, b)]
     ranks = [one - one.mean() for one in ranks]
@@ -43,13 +44,19 @@ def rank_agreement(a, b):
 def _maps(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     height, width = (int(size) for size in torch.randint(3, 9, (2,), generator=generator))
     a = torch.rand(height, width, generator=generator).double() ** 4
-    b = a + 0.3 * torch.rand(height, width, generator=generator).double()
+    sign = float(torch.randint(3, (), generator=generator)) - 1  # alike, unrelated, opposite
+    b = sign * a + 0.3 * torch.rand(height, width, generator=generator).double()
     return a, b.exp()
 
 
 def _pearson(a: Tensor, b: Tensor) -> Tensor:
     a, b = a.flatten() - a.mean(), b.flatten() - b.mean()
     return (a @ b) / (a.norm() * b.norm())
+
+
+def _covariance(a: Tensor, b: Tensor) -> Tensor:
+    ranks = [one.flatten().argsort().argsort().double() for one in (a, b)]
+    return (ranks[0] - ranks[0].mean()) @ (ranks[1] - ranks[1].mean())
 
 
 def _in_order(a: Tensor, b: Tensor) -> Tensor:
@@ -91,7 +98,7 @@ EXERCISES = (
     Exercise(
         "13.2",
         "How alike are two spaces?",
-        "Write `cka(x, y)`: the linear CKA of `x [N, A]` and `y [N, B]`, two representations of the same N samples: "
+        "Write `linear_cka(x, y)`: the linear CKA of `x [N, A]` and `y [N, B]`, two representations of the same N samples: "
         "$\\|Y^\\top X\\|^2 / (\\|X^\\top X\\| \\, \\|Y^\\top Y\\|)$ with Frobenius norms, after the mean over the samples was "
         "taken from every column.",
         2,
@@ -101,7 +108,7 @@ EXERCISES = (
             "tensor.norm() of a matrix is the Frobenius norm.",
             "(y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())",
         ),
-        cka,
+        linear_cka,
         _spaces,
         (
             (
@@ -110,7 +117,11 @@ EXERCISES = (
             ),
             (
                 "the numerator is a *square* of a norm, as the denominator is a product of two",
-                lambda x, y: cka(x, y).sqrt(),
+                lambda x, y: linear_cka(x, y) / ((y - y.mean(0)).T @ (x - x.mean(0))).norm(),
+            ),
+            (
+                "that is the root of it",
+                lambda x, y: linear_cka(x, y).sqrt(),
             ),
             (
                 "you centred each sample over its numbers; the mean is one over samples, for each column",
@@ -128,23 +139,30 @@ EXERCISES = (
     Exercise(
         "13.3",
         "Does the map change?",
-        "Write `rank_agreement(a, b)`: Spearman's rank correlation of two maps `[H, W]` with no two equal pixels: the "
+        "Write `rank_correlation(a, b)`: Spearman's rank correlation of two maps `[H, W]` with no two equal pixels: the "
         "correlation of the *ranks* of all pixels.",
         2,
         8,
         (
             "The rank of a pixel is how many are smaller.",
             "flatten().argsort().argsort() gives the ranks.",
-            "Subtract the mean of each, and divide their product by both lengths.",
+            "Subtract the mean of each, and divide their inner product by both norms.",
         ),
-        rank_agreement,
+        rank_correlation,
         _maps,
         (
             ("that is the correlation of the pixels themselves; take their ranks first", _pearson),
             ("argsort gives the order, not the ranks: it must be taken twice", _in_order),
             (
-                "a correlation is divided by the lengths of both: it lies between -1 and 1",
-                lambda a, b: _pearson(*(one.flatten().argsort().argsort().double() for one in (a, b))) * a.numel(),
+                "that is a covariance; divided by the norms of both, it lies between -1 and 1",
+                lambda a, b: _covariance(a, b) / a.numel(),
+            ),
+            ("divide by the norms of both: a correlation lies between -1 and 1", lambda a, b: _covariance(a, b)),
+            (
+                "ranks have a mean: subtract it before you multiply",
+                lambda a, b: torch.cosine_similarity(
+                    *(one.flatten().argsort().argsort().double() for one in (a, b)), dim=0
+                ),
             ),
         ),
         calls=12,

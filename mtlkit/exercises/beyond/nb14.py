@@ -41,8 +41,11 @@ def hypervolume(points):
 
 
 def _points(generator: torch.Generator) -> tuple[list[tuple[float, float]]]:
-    number = int(torch.randint(2, 8, (), generator=generator))
-    return ([(x, y) for x, y in torch.rand(number, 2, generator=generator).double().tolist()],)
+    number = int(torch.randint(0, 9, (), generator=generator))
+    most = int(torch.randint(3, 20, (), generator=generator))
+    points = [(x / 8, y / 8) for x, y in torch.randint(most, (number, 2), generator=generator).tolist()]
+    twice = torch.rand((), generator=generator) < 0.4  # everybody there, and there again
+    return (points + points[::-1] if twice else points,)
 
 
 def predicted_gains(gains, groups):
@@ -112,8 +115,8 @@ EXERCISES = (
     Exercise(
         "14.2",
         "The area below a front",
-        "Write `hypervolume(points)`: `points` lists pairs of scores, more is better in both. Return the area of all places "
-        "(x, y), from (0, 0) on, that at least one point beats in both scores or equals.",
+        "Write `hypervolume(points)`: `points` lists pairs of scores, 0 or more, and more is better in both; there may be "
+        "none. Return the area of all places (x, y), from (0, 0) on, for which some point is at least as good in both scores.",
         3,
         10,
         (
@@ -127,7 +130,7 @@ EXERCISES = (
             ("rectangles overlap, and what two points beat counts once", _boxes),
             (
                 "that is the largest single rectangle; the others add their own corners",
-                lambda points: max(x * y for x, y in points),
+                lambda points: max((x * y for x, y in points), default=0.0),
             ),
             (
                 "points that another one beats must add nothing",
@@ -152,7 +155,7 @@ EXERCISES = (
         (
             "Go through the groups, and in each through its tasks.",
             "Row i is who gains, column j who is the partner; leave out i itself.",
-            "Divide each task's sum by len(group) - 1; found[task] = ... keeps the order of the tasks.",
+            "Where it has others, divide its sum by their number; found[task] = ... keeps the order of the tasks.",
         ),
         predicted_gains,
         _groups,
@@ -170,6 +173,24 @@ EXERCISES = (
             ),
             (
                 "a task is no partner of its own",
+                lambda gains, groups: [
+                    sum(gains[task][other] for other in group) / len(group) if len(group) > 1 else 0.0
+                    for task in range(len(gains))
+                    for group in groups
+                    if task in group
+                ],
+            ),
+            (
+                "divide by the number of its *partners*: the task itself is none",
+                lambda gains, groups: [
+                    sum(gains[task][other] for other in group if other != task) / len(group)
+                    for task in range(len(gains))
+                    for group in groups
+                    if task in group
+                ],
+            ),
+            (
+                "a task is no partner of its own, and alone it gains 0",
                 lambda gains, groups: [
                     sum(gains[task][other] for other in group) / len(group)
                     for task in range(len(gains))

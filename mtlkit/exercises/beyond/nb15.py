@@ -28,11 +28,24 @@ def suspicious(boxes, width, height, least):
 
 
 def _marked(generator: torch.Generator) -> tuple[Tensor, int, int, float]:
-    number = int(torch.randint(4, 12, (), generator=generator))
-    width, height = (int(torch.randint(low, 2 * low, (), generator=generator)) for low in (60, 40))
-    corner = torch.rand(number, 2, generator=generator) * torch.tensor([width, height]) * 1.1 - 4
-    sides = 2 + 25 * torch.rand(number, 2, generator=generator)
-    return torch.cat([corner, corner + sides], 1), width, height, float(4 + 6 * torch.rand((), generator=generator))
+    number, width, height, least = (
+        int(torch.randint(low, high, (), generator=generator)) for low, high in ((0, 9), (60, 120), (40, 80), (4, 10))
+    )
+    image = torch.tensor([width, height])
+    corner = (torch.rand(number, 2, generator=generator) * image * 0.7).round()
+    sides = least + torch.randint(0, 25, (number, 2), generator=generator).float()  # some as thin as may be
+    boxes = torch.cat([corner, corner + sides], 1)
+    for row in boxes:
+        fault = int(torch.randint(8, (), generator=generator))
+        if fault < 4:  # at the border, and one half pixel beyond it
+            row[fault] = [0, 0, width, height][fault] + float(torch.randint(2, (), generator=generator)) * (
+                fault - 1.5
+            ) / 3
+        if fault == 4:
+            row[2] = row[0] + least - 0.5
+        if fault == 5:  # somebody drew it from right to left
+            row[[0, 2]] = row[[2, 0]]
+    return boxes, width, height, float(least)
 
 
 def precision_and_recall(scores, right, objects, least):
@@ -43,10 +56,10 @@ def precision_and_recall(scores, right, objects, least):
 
 def _found(generator: torch.Generator) -> tuple[Tensor, Tensor, int, float]:
     number = int(torch.randint(5, 15, (), generator=generator))
-    scores = torch.rand(number, generator=generator)
+    scores = torch.randint(9, (number,), generator=generator) / 8
     right = torch.rand(number, generator=generator) < scores
-    objects = int(right.sum()) + int(torch.randint(1, 6, (), generator=generator))
-    return scores, right, objects, float(0.2 + 0.5 * torch.rand((), generator=generator))
+    objects = max(1, int(right.sum()) + int(torch.randint(0, 4, (), generator=generator)))
+    return scores, right, objects, int(torch.randint(1, 10, (), generator=generator)) / 8
 
 
 EXERCISES = (
@@ -55,7 +68,7 @@ EXERCISES = (
         "How far may a score be off?",
         "Write `bootstrap_interval(values, drawn)`: `values [N]` is a score of each test image (1 right, 0 wrong, or anything "
         "between), `drawn [B, N]` are B draws of N image numbers with replacement. Return a pair: the 2.5 % and the 97.5 % "
-        "quantile of the B means.",
+        "quantile of the B means, as `torch.quantile` gives it.",
         2,
         6,
         (
@@ -92,7 +105,8 @@ EXERCISES = (
         "Look at the boxes first",
         "Write `suspicious(boxes, width, height, least)`: for `boxes [N, 4]` (xyxy, in pixels) of an image of `width` x "
         "`height`, return a list of the numbers of those that are thinner than `least` pixels in one direction or the other, "
-        "or that reach out of the image.",
+        "or that reach out of the image. A box that ends at the border is inside; one whose corners are exchanged has a "
+        "negative side, and is thin.",
         2,
         8,
         (
@@ -140,7 +154,7 @@ EXERCISES = (
         "15.3",
         "From which score on?",
         "Write `precision_and_recall(scores, right, objects, least)`: a detector has found boxes with `scores [N]`, `right "
-        "[N]` says whether each is right, and there are `objects` real ones. Keep the boxes with a score of at least `least`. "
+        "[N]` (bool) says whether each is right, and there are `objects` real ones. Keep the boxes with a score of at least `least`. "
         "Return the share of them that is right (1 if none is kept), and the share of the real objects that they find.",
         2,
         6,
@@ -162,6 +176,17 @@ EXERCISES = (
             (
                 "precision and recall are exchanged",
                 lambda scores, right, objects, least: precision_and_recall(scores, right, objects, least)[::-1],
+            ),
+            (
+                "a box whose score is just `least` is kept, too",
+                lambda scores, right, objects, least: precision_and_recall(scores, right, objects, least + 1e-6),
+            ),
+            (
+                "if no box is kept, none is wrong: the precision is 1 then",
+                lambda scores, right, objects, least: (
+                    float(right[scores >= least].float().mean()),
+                    float(right[scores >= least].sum() / objects),
+                ),
             ),
             (
                 "the boxes below `least` are left out, not kept",

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from mtlkit.exercises.differences import learning
 from mtlkit.exercises.engine import Exercise
 from mtlkit.exercises.questions import Option, Question
 
@@ -22,7 +23,7 @@ def _classified(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     labels = torch.multinomial(rarer, number, replacement=True, generator=generator)
     right = torch.rand(number, generator=generator) < 0.6
     predicted = torch.where(right, labels, torch.randint(classes, (number,), generator=generator))
-    labels = torch.where(labels == classes - 1, labels + int(torch.randint(6, (), generator=generator)), labels)
+    labels = torch.where(labels == classes - 1, labels + int(torch.randint(30, (), generator=generator)), labels)
     kind = int(torch.randint(4, (), generator=generator))
     if kind == 0:  # everything is taken for one class
         predicted = torch.full_like(labels, int(labels[0]))
@@ -43,7 +44,8 @@ def _states(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     symbols = torch.randint(1, 29, (batch, length), generator=generator)
     ends = torch.randint(0, length + 1, (batch, 1), generator=generator)
     symbols[torch.arange(length)[None] >= ends] = 0
-    return torch.randn(batch, length, channels, generator=generator, dtype=torch.double), symbols
+    states = torch.randn(batch, length, channels, generator=generator, dtype=torch.double)
+    return states.requires_grad_(), symbols
 
 
 def look_back(query, states, there):
@@ -54,11 +56,12 @@ def look_back(query, states, there):
 
 def _looks(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     batch, length, channels = (int(n) for n in torch.randint(2, 7, (3,), generator=generator))
-    query = torch.randn(batch, channels, generator=generator, dtype=torch.double)
+    large = 300.0 if torch.rand((), generator=generator) < 0.3 else 1.0
+    query = large * torch.randn(batch, channels, generator=generator, dtype=torch.double)
     states = torch.randn(batch, length, channels, generator=generator, dtype=torch.double)
     there = torch.rand(batch, length, generator=generator) < 0.6
     there[torch.arange(batch), torch.randint(length, (batch,), generator=generator)] = True
-    return query, states, there
+    return query.requires_grad_(), states.requires_grad_(), there
 
 
 EXERCISES = (
@@ -86,6 +89,12 @@ EXERCISES = (
                 lambda predicted, labels: torch.stack(
                     [(predicted[labels == one] == one).double().mean() for one in set(labels.tolist())]
                 ).mean(),
+            ),
+            (
+                "you took the share among those *predicted* to be the class (precision), not among those that are",
+                lambda predicted, labels: torch.stack(
+                    [(labels[predicted == one] == one).double().mean() for one in set(labels.tolist()) - {-1}]
+                ).nanmean(),
             ),
             (
                 "you took the share among those *predicted* to be the class (precision), not among those that are",
@@ -129,6 +138,7 @@ EXERCISES = (
                 lambda states, symbols: (states * (symbols > 0)[:, :, None]).sum(1) / (symbols > 0).sum(1)[:, None],
             ),
         ),
+        observe=learning,
         calls=16,
     ),
     Exercise(
@@ -177,7 +187,17 @@ EXERCISES = (
                     (query[:, None] * states).sum(-1).masked_fill(~there, -torch.inf).argmax(1),
                 ],
             ),
+            (
+                "e to the power of a large number overflows: take torch.softmax, which subtracts the largest one first",
+                lambda query, states, there: (
+                    ((query[:, None] * states).sum(-1).exp() * there)[:, :, None]
+                    / ((query[:, None] * states).sum(-1).exp() * there).sum(1)[:, None, None]
+                    * states
+                ).sum(1),
+            ),
         ),
+        observe=learning,
+        calls=12,
     ),
 )
 

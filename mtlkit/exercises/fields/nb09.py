@@ -8,7 +8,7 @@ from mtlkit.exercises.engine import Exercise
 from mtlkit.exercises.questions import Option, Question
 
 
-def mixture(sizes, T):
+def mixture_of(sizes, T):
     """Return n_i^(1/T) / Σ n_j^(1/T)."""
     shares = sizes ** (1 / T)
     return shares / shares.sum()
@@ -58,7 +58,7 @@ EXERCISES = (
     Exercise(
         "09.1",
         "Mixing by temperature",
-        "Write `mixture(sizes, T)`: from the number of samples of each task, `sizes [K]`, to the probabilities `[K]` "
+        "Write `mixture_of(sizes, T)`: from the number of samples of each task, `sizes [K]`, to the probabilities `[K]` "
         "with which a sample of each is drawn, $n_i^{1/T} / \\sum_j n_j^{1/T}$. T = 1 draws in proportion to the sizes; "
         "a high T draws all tasks alike.",
         1,
@@ -68,12 +68,12 @@ EXERCISES = (
             "Divide by the sum, so that the probabilities add up to 1.",
             "It is also softmax(log n / T): the sizes' logarithms are the scores, T is the temperature.",
         ),
-        mixture,
+        mixture_of,
         _sizes,
         (
             (
                 "the power is upside down: a *high* temperature must make the shares more equal",
-                lambda n, T: mixture(n, 1 / T),
+                lambda n, T: mixture_of(n, 1 / T),
             ),
             ("these are not probabilities yet: divide by their sum", lambda n, T: n ** (1 / T)),
             ("softmax takes *logarithms* of the sizes: log n / T", lambda n, T: torch.softmax(n / T, 0)),

@@ -36,7 +36,7 @@ def probability_of_one(p, symbol):
 
 
 def _frames(generator: torch.Generator) -> tuple[Tensor, int]:
-    length, symbols = (int(n) for n in torch.randint(1, 7, (2,), generator=generator))
+    length, symbols = (int(torch.randint(1, most, (), generator=generator)) for most in (13, 7))
     p = torch.randn(length, symbols + 1, generator=generator, dtype=torch.double).softmax(1)
     return p, int(torch.randint(1, symbols + 1, (), generator=generator))
 
@@ -71,7 +71,7 @@ EXERCISES = (
     Exercise(
         "10.1",
         "From frames to symbols",
-        "Write `collapse(path)`: a list with the symbol of each frame, 0 is the blank. Return the list of what was heard: "
+        "Write `collapse(path)`: a list with the symbol of each frame, 0 is the blank; it may be empty. Return the list of what was heard: "
         "repeated symbols become one, then the blanks go. `[0, 3, 3, 0, 3, 2]` is heard as `[3, 3, 2]`.",
         1,
         5,

@@ -34,7 +34,7 @@ def _costs(generator: torch.Generator) -> tuple[float, float]:
     return missed, alarm
 
 
-def calibration_error(p, y, bins):
+def binned_error(p, y, bins):
     """Return Σ_b n_b / n · |mean of p - mean of y| over equally wide bins."""
     which = (p * bins).long().clamp(max=bins - 1)
     total = torch.zeros((), dtype=p.dtype)
@@ -77,6 +77,12 @@ EXERCISES = (
                 lambda output, target: (
                     (output - torch.where(target.isnan(), 0.0, target)).square() * ~target.isnan()
                 ).mean(),
+            ),
+            (
+                "NaN times 0 is NaN: take it out of the target before you compute with it",
+                lambda output, target: (
+                    ((output - target).square() * ~target.isnan()).sum() / (~target.isnan()).sum().clamp(min=1)
+                ),
             ),
             (
                 "a missing target was taken for 0: the network then learns zeros",
@@ -127,7 +133,7 @@ EXERCISES = (
     Exercise(
         "11.3",
         "Does 80 % mean 80 %?",
-        "Write `calibration_error(p, y, bins)`: `p [N]` are probabilities, `y [N]` is 1 where it was so. Put them into "
+        "Write `binned_error(p, y, bins)`, the calibration error: `p [N]` are probabilities, `y [N]` (`int64`) is 1 where it was so. Put them into "
         "`bins` equally wide bins (p = 1 belongs to the last one) and return "
         "$\\sum_b \\frac{n_b}{n}\\,|\\bar p_b - \\bar y_b|$.",
         2,
@@ -137,7 +143,7 @@ EXERCISES = (
             "In each bin that is not empty: the mean of p, the mean of y, their distance.",
             "Weigh each distance with the share of the samples that are in the bin.",
         ),
-        calibration_error,
+        binned_error,
         _predicted,
         (
             (
@@ -149,6 +155,26 @@ EXERCISES = (
                         if (w := (p * bins).long().clamp(max=bins - 1) == b).any()
                     ]
                 ).mean(),
+            ),
+            (
+                "p = 1 belongs to the last bin; it got none, or one of its own",
+                lambda p, y, bins: binned_error(p[p < 1], y[p < 1], bins) * (p < 1).double().mean(),
+            ),
+            (
+                "p = 1 belongs to the last bin; it got none, or one of its own",
+                lambda p, y, bins: (
+                    binned_error(p[p < 1], y[p < 1], bins) * (p < 1).double().mean()
+                    + (p == 1).double().mean() * (1 - y[p == 1].to(p).mean()).abs()
+                ),
+            ),
+            (
+                "an empty bin has no mean (NaN): leave it out",
+                lambda p, y, bins: sum(
+                    (w := (p * bins).long().clamp(max=bins - 1) == b).sum()
+                    / len(p)
+                    * (p[w].mean() - y[w].to(p).mean()).abs()
+                    for b in range(bins)
+                ),
             ),
             (
                 "without bins, or without |...| in each, mistakes of both kinds cancel out",

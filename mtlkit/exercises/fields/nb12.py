@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mtlkit.exercises.differences import learning
 from mtlkit.exercises.engine import Exercise
@@ -10,9 +11,8 @@ from mtlkit.exercises.questions import Option, Question
 
 def focal(logits, targets, gamma):
     """Return the mean of |y - p|^γ times the cross-entropy, the factor without a gradient."""
-    p = logits.sigmoid()
-    cost = -(targets * p.log() + (1 - targets) * (1 - p).log())
-    return ((targets - p).abs().detach() ** gamma * cost).mean()
+    cost = binary_cross_entropy_with_logits(logits, targets, reduction="none")  # finite for every logit
+    return ((targets - logits.sigmoid()).abs().detach() ** gamma * cost).mean()
 
 
 def _cells(generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
@@ -31,6 +31,8 @@ def overlap(said, right):
 def _maps(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     height, width = (int(n) for n in torch.randint(2, 9, (2,), generator=generator))
     shares = (torch.randint(0, 4, (2,), generator=generator) / 4).tolist()
+    if torch.rand((), generator=generator) < 0.2:
+        shares = [0.0, 0.0]
     said, right = (torch.rand(height, width, generator=generator) < share for share in shares)
     return said, right
 
@@ -40,19 +42,19 @@ def share_of_rare(rare, others, times):
     return times * rare / (times * rare + others)
 
 
-def _numbers(generator: torch.Generator) -> tuple[int, int, int]:
+def _numbers(generator: torch.Generator) -> tuple[int, int, float]:
     rare, others = (
         int(torch.randint(5, 200, (), generator=generator)),
         int(torch.randint(20, 2000, (), generator=generator)),
     )
-    return rare, others, int(torch.randint(2, 30, (), generator=generator))
+    return rare, others, int(torch.randint(3, 60, (), generator=generator)) / 2
 
 
 EXERCISES = (
     Exercise(
         "12.1",
         "A focus on what is hard",
-        "Write `focal(logits, targets, gamma)`: both `[N]`, targets are 0 or 1. Return the mean of "
+        "Write `focal(logits, targets, gamma)`: both `[N]` in the same dtype, targets are 0 or 1. Return the mean of "
         "$|y - p|^\\gamma \\cdot (-\\log$ of the probability of the right answer$)$ with $p = \\sigma(\\text{logit})$, the "
         "factor *without* a gradient, as in the kit's detection loss.",
         3,
@@ -112,6 +114,12 @@ EXERCISES = (
             (
                 "you divided by the right map alone: whoever says yes everywhere gets 1",
                 lambda said, right: (said & right).sum() / right.sum() if right.any() else torch.tensor(1.0),
+            ),
+            (
+                "that is Dice, 2 x intersection over the sum of both; divide by the union",
+                lambda said, right: (
+                    2 * (said & right).sum() / (said.sum() + right.sum()) if (said | right).any() else torch.tensor(1.0)
+                ),
             ),
             (
                 "two empty maps agree: 1, not NaN",
