@@ -54,9 +54,12 @@ def _pearson(a: Tensor, b: Tensor) -> Tensor:
     return (a @ b) / (a.norm() * b.norm())
 
 
+def _ranks(a: Tensor) -> Tensor:
+    return a.flatten().argsort().argsort().double()
+
+
 def _covariance(a: Tensor, b: Tensor) -> Tensor:
-    ranks = [one.flatten().argsort().argsort().double() for one in (a, b)]
-    return (ranks[0] - ranks[0].mean()) @ (ranks[1] - ranks[1].mean())
+    return (_ranks(a) - _ranks(a).mean()) @ (_ranks(b) - _ranks(b).mean())
 
 
 def _in_order(a: Tensor, b: Tensor) -> Tensor:
@@ -160,9 +163,7 @@ EXERCISES = (
             ("divide by the norms of both: a correlation lies between -1 and 1", lambda a, b: _covariance(a, b)),
             (
                 "ranks have a mean: subtract it before you multiply",
-                lambda a, b: torch.cosine_similarity(
-                    *(one.flatten().argsort().argsort().double() for one in (a, b)), dim=0
-                ),
+                lambda a, b: torch.cosine_similarity(_ranks(a), _ranks(b), 0),
             ),
         ),
         calls=12,
