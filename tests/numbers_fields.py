@@ -1,16 +1,19 @@
 """What the notebooks on speech, health, driving, frontiers and the capstone say in numbers, and where it is from."""
 
 from functools import cache
+from statistics import fmean
 
-from numbers_said import mean, printed
+from numbers_said import ends, mean, printed, table
 
 from mtlkit.data.fields.tumours import MEASURES
 from mtlkit.experiments import differences, read, summarise, with_delta_m
 from mtlkit.experiments.fields.health import OVERLAP
+from mtlkit.experiments.fields.speech import SPEAKERS
 
 # field → task → score; the scores that end in "mae" or "error" are better when they are low
 SCORES = {
     "tumours": {"diagnosis": "diagnosis/accuracy"} | {name: f"{name}/mae" for name in MEASURES},
+    "speech": {"word": "word/accuracy", "voice": "voice/accuracy", "digits": "digits/error"},
     "cells": {"classify": "classify/accuracy", "detect": "detect/ap", "count": "count/mae"},
 }
 
@@ -56,7 +59,58 @@ def counted(way, column):
     return mean("fields_cells_counted", way, f"test {column}")
 
 
+def contest_mean(field, budget, setting, task):
+    return mean(f"fields_{field}{budget}", setting, f"test {SCORES[field][task]}")
+
+
+def contest_gap(field, budget, task, setting="EqualWeights"):
+    """Return the difference to the single task, corrected for the ways to train together."""
+    rows = contest(field, budget)
+    together = [name for name in summarise(rows) if not name.endswith(" alone")]
+    column = f"test {SCORES[field][task]}"
+    return differences(rows, column, f"{task} alone", together, overlap_of(field))[setting]
+
+
+def strangers(how):
+    """Return the accuracy of the digit for each of six speakers whom no training clip has."""
+    return [mean("fields_speech_people", f"{how}, without {one}", "test word/accuracy") for one in SPEAKERS]
+
+
 CLAIMS = {
+    "10": [
+        (
+            "equal weights cost the word N points and the voice N",
+            lambda: [-100 * contest_gap("speech", "", task).mean for task in ("word", "voice")],
+        ),
+        (
+            r"N steps where equal weights have N: Δm \+N %",
+            lambda: [
+                *(mean("fields_speech_seconds", one, "steps") for one in ("NashMTL", "EqualWeights")),
+                contest_gain("speech", "_seconds", "NashMTL").mean,
+            ],
+        ),
+        ("the voice loses N points", lambda: [-100 * contest_gap("speech", "_seconds", "voice", "NashMTL").mean]),
+        (
+            r"have N errors a digit \(± N\), where equal weights have N \(± N\)",
+            lambda: [
+                value
+                for one in ("NashMTL", "EqualWeights")
+                for value in table("fields_speech_seconds")[one]["test digits/error"]
+            ],
+        ),
+        ("Δm N ± N", lambda: list(contest_gain("speech", "_seconds"))),
+        (
+            "known people: N % of the digits are right",
+            lambda: [100 * mean("fields_speech_people", "together, known speakers", "test word/accuracy")],
+        ),
+        (
+            "from N to N % together, N % in the mean of the six, and N % alone",
+            lambda: [
+                100 * one
+                for one in (*ends(strangers("together")), fmean(strangers("together")), fmean(strangers("word alone")))
+            ],
+        ),
+    ],
     "11": [
         (r"the radius even loses N standard deviations", lambda: [-tumours_gap("radius", "all measured").mean]),
         (r"diagnosis is right N points more often", lambda: [100 * tumours_gap("diagnosis", "5 % diagnosed").mean]),
@@ -100,6 +154,7 @@ CLAIMS = {
 }
 
 GIVEN = {
+    "10": ['"voice" to 0.01', "3,000 recordings"],
     "11": [
         "whether 80 % means 80 %",
         "Does 80 % mean 80 %?",

@@ -1,8 +1,19 @@
 """What the notebooks conclude about the fields and the frontiers, from their tables."""
 
+from statistics import fmean
+
 import pytest
-from numbers_fields import against_equal_weights, contest_gain, counted, tumours_gap
+from numbers_fields import (
+    against_equal_weights,
+    contest_gain,
+    contest_gap,
+    contest_mean,
+    counted,
+    strangers,
+    tumours_gap,
+)
 from numbers_said import mean
+from scipy.stats import ttest_1samp
 
 from mtlkit.data.fields.tumours import MEASURES
 from mtlkit.experiments import differences, read, summarise
@@ -59,3 +70,29 @@ def test_in_health_the_budget_turns_the_picture_round(field):
     assert steps.mean < 0 and seconds.mean - seconds.half > 0
     for budget in ("", "_seconds"):
         assert all(one.p > 0.05 for one in against_equal_weights(field, budget).values())
+
+
+def test_in_speech_equal_weights_cost_words_and_voices_and_win_sequences_only_at_equal_seconds():
+    for budget in ("", "_seconds"):
+        assert all((one := contest_gap("speech", budget, task)).mean < 0 and one.p < 0.05 for task in ("word", "voice"))
+    assert contest_gap("speech", "", "digits").p > 0.05
+    won = contest_gap("speech", "_seconds", "digits")
+    assert won.mean < 0 and won.p < 0.001 and contest_mean("speech", "_seconds", "digits alone", "digits") > 0.9
+
+
+def test_in_speech_nash_mtl_is_ahead_of_equal_weights_with_either_budget():
+    for budget in ("", "_seconds"):
+        found = against_equal_weights("speech", budget)
+        assert {name for name, one in found.items() if one.p < 0.05 and one.mean > 0} == {"NashMTL"}
+    assert contest_gap("speech", "_seconds", "word", "NashMTL").p > 0.05
+
+
+def test_of_real_speakers_known_ones_are_solved_and_sharing_changes_nothing_for_new_ones():
+    known = [
+        mean("fields_speech_people", f"{how}, known speakers", "test word/accuracy")
+        for how in ("together", "word alone")
+    ]
+    assert min(known) >= 0.95
+    gaps = [a - b for a, b in zip(strangers("together"), strangers("word alone"), strict=True)]
+    assert ttest_1samp(gaps, 0).pvalue > 0.3
+    assert max(strangers("together")) - min(strangers("together")) > 3 * abs(fmean(gaps))
