@@ -170,7 +170,7 @@ def test_a_single_task_has_the_network_of_hard_sharing():
     assert encoders[0] == encoders[1] and [task.name for task in alone.tasks] == ["left"]
 
 
-FIELDS = ["language", "tumours", "cells", "speech"]
+FIELDS = ["language", "tumours", "cells", "speech", "roads"]
 
 
 @pytest.mark.parametrize(

@@ -96,3 +96,23 @@ def test_of_real_speakers_known_ones_are_solved_and_sharing_changes_nothing_for_
     gaps = [a - b for a, b in zip(strangers("together"), strangers("word alone"), strict=True)]
     assert ttest_1samp(gaps, 0).pvalue > 0.3
     assert max(strangers("together")) - min(strangers("together")) > 3 * abs(fmean(gaps))
+
+
+def test_on_roads_the_budget_turns_the_picture_round_and_a_constant_is_best():
+    steps, seconds = (contest_gain("roads", budget) for budget in ("", "_seconds"))
+    assert steps.mean + steps.half < 0 < seconds.mean - seconds.half
+    ways = [name for name in summarise(read("fields_roads_seconds")) if not name.endswith("alone")]
+    assert max(ways, key=lambda way: contest_gain("roads", "_seconds", way).mean) == "static 3"
+    assert against_equal_weights("roads", "_seconds")["static 3"].p < 0.05
+    assert mean("fields_roads_costs", "NashMTL", "cost") > 1.7 * mean("fields_roads_costs", "EqualWeights", "cost")
+
+
+def test_of_four_remedies_for_the_rare_sampling_helps_and_more_focus_does_not():
+    rows = read("fields_roads_rare")
+    night, other = (differences(rows, column, "as it is") for column in ("pedestrians at night", "pedestrians else"))
+    assert night["sampling"].p < 0.05 and night["loss weight"].p > 0.05 > other["loss weight"].p
+    bound = night["night for night"].mean
+    assert 0.7 < night["sampling"].mean / bound < 0.8 and 0.045 < -other["sampling"].mean < 0.055
+    assert 0.035 < night["loss weight"].mean < 0.045 and 0.125 < -other["loss weight"].mean < 0.135
+    assert night["no focus"].p < 0.05 and 0.055 < night["no focus"].mean < 0.065
+    assert all(one["more focus"].mean < 0 and one["more focus"].p < 0.05 for one in (night, other))
