@@ -186,6 +186,12 @@ def test_real_cells_are_counted_after_each_transform(real_data):
     assert case.see(test, [0])[0].truth["count"].endswith("red cells") and set(test.box_classes) >= {"RBC", "WBC"}
 
 
+def test_real_smears_are_varied_in_training_and_drawn_ones_are_not(real_data):
+    real = find_case("cells", folder=str(real_data / "bccd" / "BCCD"), size=64).setup(seed=0, batch_size=4)
+    drawn = find_case("cells", smears=8).setup(seed=0, batch_size=4)
+    assert real.loader.transform is not None and drawn.loader.transform is None
+
+
 def test_a_folder_without_red_cells_says_so(tmp_path):
     from photo_folders import voc
 

@@ -89,7 +89,7 @@ class Case:
         batch_size: samples in a batch.
         seconds: of training that give a good model.
         optimizer: makes the optimiser of a model.
-        transform: (**knobs) → what is done to each training sample.
+        transform: (**knobs) → what is done to each training sample, or `None`.
         in_lab: what is set otherwise in the live lab, where a step must be short: knobs, "batch_size", "rate".
         source: where it was found, e.g. "my_module:CASE"; its name, if it is one of the kit's.
     """
@@ -107,7 +107,7 @@ class Case:
     batch_size: int = 32
     seconds: float = 60.0
     optimizer: Callable[[nn.Module], Any] = MuonAdamW
-    transform: Callable[..., Callable[[Any], Any]] | None = None
+    transform: Callable[..., Callable[[Any], Any] | None] | None = None
     in_lab: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
 

@@ -1,12 +1,13 @@
 """Health: blood cells found, counted and told apart. For learning only; nothing here is a medical device."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from mtlkit.cases.case import Case, Knob, Labels
+from mtlkit.cases.photos import augmented
 from mtlkit.cases.seen import Seen, SeenImage, answers_of, see_boxes
 from mtlkit.cases.vision import classify_and_detect, image_labels, vision_model
 from mtlkit.data import VocFolder
@@ -39,6 +40,11 @@ def open_split(
 def build_model(labels: Labels, **_: Any) -> SharedEncoderModel:
     """Return an untrained model: the encoder of the scenes, their two heads, and one that counts."""
     return vision_model("conv", len(labels["classes"]), len(labels["box_classes"]), count=CountHead)
+
+
+def transform(*, folder: str, size: int, **_: Any) -> Callable[[Any], Any] | None:
+    """Return what is done to a training sample: real smears are few, and varied; drawn ones are not."""
+    return augmented(size=size) if folder else None
 
 
 def make_tasks(labels: Labels) -> tuple[Task, ...]:
@@ -76,6 +82,7 @@ CELLS = Case(
         "size": Knob(256, "side of real images in pixels", low=32),
     },
     weights={"count": 0.3},
+    transform=transform,
     batch_size=16,
     seconds=60.0,
     in_lab={"smears": 400, "val_smears": 48, "test_smears": 48, "batch_size": 6, "rate": 0.5},

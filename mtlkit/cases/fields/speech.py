@@ -38,9 +38,9 @@ def read_labels(dataset: Any) -> Labels:
     return {"voices": dataset.voices}
 
 
-def build_model(labels: Labels, *, width: int, **_: Any) -> SharedEncoderModel:
+def build_model(labels: Labels, *, width: int, stride: int, **_: Any) -> SharedEncoderModel:
     """Return an untrained model: two layers of GRUs over the frames are shared; two classifiers, and CTC."""
-    encoder = RecurrentEncoder(MELS, width, stride=4)
+    encoder = RecurrentEncoder(MELS, width, stride=stride)
     channels = encoder.channels
     heads = {
         "word": AttentionPool(channels, len(DIGITS)),
@@ -93,10 +93,11 @@ SPEECH = Case(
         "test_clips": Knob(1000, "test clips", low=1),
         "voices": Knob("auto", "who speaks", choices=("auto", "espeak", "formants")),
         "width": Knob(64, "of each GRU in each direction", low=8),
+        "stride": Knob(4, "frames of 10 ms put together to one step of the network", low=1),
         "folder": Knob("", "of recordings, in place of made clips"),
         "stranger": Knob("", "the speaker who is in no training clip"),
     },
     batch_size=32,
     seconds=90.0,
-    in_lab={"clips": 600, "val_clips": 64, "test_clips": 64, "batch_size": 8},
+    in_lab={"clips": 600, "val_clips": 48, "test_clips": 48, "batch_size": 8, "width": 32, "stride": 8},
 )
