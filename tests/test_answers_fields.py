@@ -191,3 +191,13 @@ def test_a_stub_has_the_name_that_its_exercise_asks_for(file):
     for id in {id for id, _ in checked}:
         asked = NAME.search(EXERCISES[id].statement)
         assert asked is None or (id, asked.group(1)) in checked
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=[file.stem for file in NOTEBOOKS])
+def test_a_shown_solution_runs_where_it_is_shown(file):
+    code = [cell.source for cell in nbformat.read(file, 4).cells if cell.cell_type == "code"]
+    scope = {}
+    exec(next(source for source in code if "from mtlkit" in source), scope)
+    for id in re.findall(r'^check\("(\d\d\.\d)", \w+\)', "\n".join(code), re.M):
+        exec(EXERCISES[id].source(), scope)
+        assert grade(id, scope[EXERCISES[id].solution.__name__]).state == "right", id

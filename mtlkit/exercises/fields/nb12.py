@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mtlkit.exercises.differences import learning
 from mtlkit.exercises.engine import Exercise
@@ -11,7 +10,7 @@ from mtlkit.exercises.questions import Option, Question
 
 def focal(logits, targets, gamma):
     """Return the mean of |y - p|^γ times the cross-entropy, the factor without a gradient."""
-    cost = binary_cross_entropy_with_logits(logits, targets, reduction="none")  # finite for every logit
+    cost = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")  # always finite
     return ((targets - logits.sigmoid()).abs().detach() ** gamma * cost).mean()
 
 
