@@ -1,10 +1,11 @@
-"""The command line: `mtlkit train | memory | evaluate | report | data | bench | experiments | doctor | figures`."""
+"""The command line: `mtlkit train | memory | evaluate | report | data | bench | experiments | doctor | ...`."""
 
 import argparse
 import io
 import json
 import os
 import re
+import secrets
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -160,6 +161,21 @@ def _parser() -> argparse.ArgumentParser:
     figures = commands.add_parser("figures", help="draw every picture of the README again")
     figures.add_argument("--folder", type=Path, default=Path("figures"))
     figures.set_defaults(run=_figures)
+
+    export = commands.add_parser("export", help="write the course for a class: for students, nbgrader or otter-grader")
+    form = export.add_mutually_exclusive_group(required=True)
+    form.add_argument("--student", type=Path, metavar="DIR", help="notebooks without solutions and last hints")
+    form.add_argument("--nbgrader", type=Path, metavar="DIR", help="a course directory for nbgrader")
+    form.add_argument("--otter", type=Path, metavar="DIR", help="notebooks for otter assign")
+    export.add_argument(
+        "--only", nargs="+", default=[], metavar="NN", help="these notebooks, such as 02 05 (default: all)"
+    )
+    export.add_argument(
+        "--allow", nargs="+", default=[], metavar="ID", help="whose solutions students may see: 02, 03.1"
+    )
+    export.add_argument("--seed", type=_whole, help="of the hidden draws; say none, and one is drawn")
+    export.add_argument("--notebooks", type=Path, default=Path("notebooks"), help="where the course is")
+    export.set_defaults(run=_export)
     return parser
 
 
@@ -295,6 +311,21 @@ def _doctor(_: argparse.Namespace) -> int:
     from mtlkit.upkeep.doctor import examine
 
     return 0 if examine() else 1
+
+
+def _export(options: argparse.Namespace) -> int:
+    from mtlkit.upkeep import export
+
+    seed = options.seed or secrets.randbelow(10**6)
+    if options.student:
+        files = export.export_student(options.student, options.notebooks, options.only, options.allow)
+    elif options.nbgrader:
+        files = export.export_nbgrader(options.nbgrader, options.notebooks, options.only, seed=seed)
+    else:
+        files = export.export_otter(options.otter, options.notebooks, options.only, seed=seed)
+    for file in files:
+        print(f"wrote {file}")
+    return 0
 
 
 def _figures(options: argparse.Namespace) -> int:

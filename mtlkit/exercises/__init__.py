@@ -6,6 +6,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from mtlkit.exercises import basics, beyond, fields, pays
+from mtlkit.exercises.classroom import may_see
 from mtlkit.exercises.engine import Exercise, LabExercise, Statement, Verdict
 from mtlkit.exercises.questions import LETTERS, Question, as_markdown
 
@@ -36,6 +37,7 @@ __all__ = [
     "grade",
     "hint",
     "quiz",
+    "require",
     "solution",
 ]
 
@@ -50,7 +52,7 @@ class ExerciseText:
         return "\n".join(f"Exercise {each.id}: {each.title}" for each in self.found)
 
     def _repr_markdown_(self) -> str:
-        return "\n\n".join(each.text() for each in self.found)
+        return "\n\n".join(each.text(solved=may_see(each.id)) for each in self.found)
 
 
 def exercise(*ids: str) -> ExerciseText:
@@ -65,9 +67,20 @@ def check(id: str, answer: Any) -> None:
     print(f"{mark} {id}: {verdict.message}")
 
 
-def grade(id: str, answer: Any) -> Verdict:
-    """Return what `check` prints, for instructors who collect answers."""
-    return _find(id).judge(answer)
+def grade(id: str, answer: Any, seed: int = 0) -> Verdict:
+    """Return what `check` prints, for instructors who collect answers; another seed draws other inputs."""
+    return _find(id).judge(answer, seed)
+
+
+def require(id: str, answer: Any, seed: int = 0) -> None:
+    """Do nothing if `answer` solves the exercise: the test of a grader.
+
+    Raises:
+        AssertionError: with what is wrong, in words.
+    """
+    verdict = grade(id, answer, seed)
+    if verdict.state != "right":
+        raise AssertionError(f"{id}: {verdict.message}")
 
 
 def hint(id: str, number: int = 1) -> None:
@@ -75,13 +88,17 @@ def hint(id: str, number: int = 1) -> None:
     found = _find(id)
     if not 1 <= number <= len(found.hints):
         raise ValueError(f"exercise {id} has hints 1 to {len(found.hints)}, not {number}")
+    if number == len(found.hints) and not may_see(id):
+        print(f"The last hint of {id} is with your instructor.")
+        return
     more = f" (hint({id!r}, {number + 1}) says more)" if number < len(found.hints) else f" (solution({id!r}) is left)"
     print(found.hints[number - 1] + more)
 
 
 def solution(id: str) -> None:
-    """Print the solution."""
-    print(_find(id).source())
+    """Print the solution, in a class that may see it."""
+    found = _find(id)
+    print(found.source() if may_see(id) else f"The solution of {id} is with your instructor.")
 
 
 def _find(id: str) -> Statement:

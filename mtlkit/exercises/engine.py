@@ -42,15 +42,21 @@ class Statement:
         """Return the source of the solution."""
         return textwrap.dedent(inspect.getsource(self.solution)).strip()
 
-    def text(self) -> str:
-        """Return the exercise in Markdown: statement, then hints and solution folded away."""
-        stars = "★" * self.difficulty + "☆" * (3 - self.difficulty)
-        folded = "".join(_fold(f"Hint {k}", hint) for k, hint in enumerate(self.hints, 1))
-        solution = _fold("Solution", f"```python\n{self.source()}\n```")
-        return f"**Exercise {self.id} · {self.title}** ({stars}, {self.minutes} min)\n\n{self.statement}\n\n{folded}{solution}"
+    def text(self, solved: bool = True) -> str:
+        """Return the exercise in Markdown: statement, then hints and solution folded away.
 
-    def judge(self, answer: Any) -> "Verdict":
-        """Say whether `answer` is right, and if not, what is wrong with it."""
+        Args:
+            solved: with the third hint and the solution; without them in a class that may not see them.
+        """
+        stars = "★" * self.difficulty + "☆" * (3 - self.difficulty)
+        hints = self.hints if solved else self.hints[:2]
+        folded = "".join(_fold(f"Hint {k}", hint) for k, hint in enumerate(hints, 1))
+        if solved:
+            folded += _fold("Solution", f"```python\n{self.source()}\n```")
+        return f"**Exercise {self.id} · {self.title}** ({stars}, {self.minutes} min)\n\n{self.statement}\n\n{folded}"
+
+    def judge(self, answer: Any, seed: int = 0) -> "Verdict":
+        """Say whether `answer` is right, and if not, what is wrong with it; another seed draws other inputs."""
         raise NotImplementedError
 
 
@@ -70,9 +76,9 @@ class Exercise(Statement):
     observe: Callable[[Function, Mapping[str, Any]], Any] = lambda answer, inputs: answer(*inputs.values())
     calls: int = 8
 
-    def draws(self) -> list[tuple[Any, ...]]:
+    def draws(self, seed: int = 0) -> list[tuple[Any, ...]]:
         """Return the arguments of all calls: the same in every session. The learner's random stream stays as it is."""
-        generator = torch.Generator().manual_seed(sum(map(ord, self.id)))
+        generator = torch.Generator().manual_seed(sum(map(ord, self.id)) + 1000 * seed)
         with torch.random.fork_rng(devices=[]):
             return [self.inputs(generator) for _ in range(self.calls)]
 
@@ -80,9 +86,9 @@ class Exercise(Statement):
         """Return a copy of the arguments of one call, by the names that the solution gives them."""
         return dict(zip(inspect.signature(self.solution).parameters, copy.deepcopy(arguments), strict=True))
 
-    def judge(self, answer: Any) -> "Verdict":
+    def judge(self, answer: Any, seed: int = 0) -> "Verdict":
         """Compare an answer with the solution on several random inputs and say what differs, in words."""
-        return _compare(self, answer)
+        return _compare(self, answer, seed)
 
 
 @dataclass(frozen=True)
@@ -98,8 +104,8 @@ class LabExercise(Statement):
     verdict: Callable[[Any], "Verdict"]
     of: str = "records"
 
-    def judge(self, answer: Any) -> "Verdict":
-        """Judge the records of a lab."""
+    def judge(self, answer: Any, seed: int = 0) -> "Verdict":
+        """Judge the records of a lab; nothing is drawn."""
         if answer is ... or answer is None:
             return NOT_ATTEMPTED
         wanted = f"lab.{self.of}"
@@ -140,13 +146,13 @@ class _Changed(Exception):
     pass
 
 
-def _compare(exercise: Exercise, answer: Any) -> Verdict:
+def _compare(exercise: Exercise, answer: Any, seed: int) -> Verdict:
     if answer is ... or answer is None:
         return NOT_ATTEMPTED
     if not callable(answer):
         return Verdict("wrong", f"a function is expected here, not {type(answer).__name__}: pass its name, without ()")
     found, expected = [], []
-    for arguments in exercise.draws():
+    for arguments in exercise.draws(seed):
         with torch.enable_grad():
             expected.append(exercise.observe(exercise.solution, exercise.named(arguments)))
         try:
@@ -168,7 +174,7 @@ def _compare(exercise: Exercise, answer: Any) -> Verdict:
     if not wrong:
         return Verdict("right", f"right, on {len(found)} random inputs")
     for sentence, mistake in exercise.mistakes:
-        if _same_mistake(exercise, mistake, found):
+        if _same_mistake(exercise, mistake, found, seed):
             return Verdict("wrong", sentence)
     if len(found) > 1 and not any(difference(found[0], other) for other in found[1:]):
         return Verdict(
@@ -256,8 +262,8 @@ def _unchanged(old: Any, new: Any) -> bool:
     return bool(old == new)
 
 
-def _same_mistake(exercise: Exercise, mistake: Function, found: Sequence[Any]) -> bool:
-    for arguments, result in zip(exercise.draws(), found, strict=True):
+def _same_mistake(exercise: Exercise, mistake: Function, found: Sequence[Any], seed: int) -> bool:
+    for arguments, result in zip(exercise.draws(seed), found, strict=True):
         try:
             wrong = exercise.observe(mistake, exercise.named(arguments))
         except Exception:  # a mistake may be one that cannot even run on every input

@@ -38,12 +38,14 @@ class Question:
         return f"{'✓ Right' if option.right else '✗ No'}: {option.feedback}"
 
 
-def as_markdown(questions: Sequence[Question]) -> str:
-    """Return the quiz for a page without a kernel: options, and the feedback folded away."""
+def as_markdown(questions: Sequence[Question], answered: bool = True) -> str:
+    """Return the quiz for a page without a kernel: options, and the feedback folded away, or left out."""
     parts = []
     for letter, question in zip("ABCD", questions, strict=True):
         lines = [f"**{letter}.** {question.text}", ""]
         lines += [f"- ({name}) {option.text}" for name, option in zip(LETTERS, question.options, strict=True)]
-        answers = "\n".join(f"- ({name}) {question.feedback(name)}" for name in LETTERS)
-        parts.append("\n".join(lines) + f"\n\n<details><summary>Answers</summary>\n\n{answers}\n\n</details>\n")
+        if answered:
+            answers = [f"- ({name}) {question.feedback(name)}" for name in LETTERS]
+            lines += ["", "<details><summary>Answers</summary>", "", *answers, "", "</details>"]
+        parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)

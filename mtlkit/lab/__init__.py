@@ -6,6 +6,7 @@ from mtlkit.lab.live import LossWeightingLab
 from mtlkit.lab.panel import LossPanel
 from mtlkit.lab.quiz import Quiz
 from mtlkit.lab.sliders import ChannelExplorer, DetectionExplorer, ForkExplorer, MixingExplorer, SharingExplorer
+from mtlkit.lab.steering.records import saved_runs
 
 __all__ = [
     "ChannelExplorer",
@@ -18,4 +19,5 @@ __all__ = [
     "MixingExplorer",
     "Quiz",
     "SharingExplorer",
+    "saved_runs",
 ]

@@ -6,6 +6,7 @@ import re
 import ipywidgets
 
 from mtlkit.exercises import QUIZZES, as_markdown
+from mtlkit.exercises.classroom import may_see
 from mtlkit.exercises.questions import LETTERS
 from mtlkit.lab.front import Shown, style
 
@@ -31,7 +32,7 @@ class Quiz(Shown):
 
     def __init__(self, notebook: str) -> None:
         questions = QUIZZES[notebook]
-        self.notebook, self.text = notebook, as_markdown(questions)
+        self.notebook, self.text = notebook, as_markdown(questions, may_see(notebook))
         self.choices, self.feedback = [], []
         rows: list[ipywidgets.Widget] = [ipywidgets.HTML(STYLE)]
         for letter, question in zip("ABCD", questions, strict=True):

@@ -128,6 +128,11 @@ def save_runs(runs: Sequence[Run], file: str | Path) -> None:
     Path(file).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
 
 
+def saved_runs(file: str | Path) -> list[Run] | None:
+    """Return the runs that were saved in a file; `None` if there is no such file: nobody has saved any."""
+    return load_runs(file) if Path(file).exists() else None
+
+
 def load_runs(file: str | Path) -> list[Run]:
     """Return the runs of a file that are not empty.
 
