@@ -66,5 +66,5 @@ LANGUAGE = Case(
     batch_size=64,
     seconds=60.0,
     optimizer=adamw,
-    in_lab={"batch_size": 32},
+    in_lab={"batch_size": 20},
 )
