@@ -1,5 +1,6 @@
 """The course for a class: nothing in it gives an answer away, and two graders give the marks that answers deserve."""
 
+import html
 import json
 import os
 import shutil
@@ -185,11 +186,9 @@ def handed_in(release, student):
 
 
 def ran(*command, cwd):
-    environment = os.environ | {
-        "PYTHONPATH": str(COURSE.parent),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONWARNDEFAULTENCODING": "",
-    }
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # nbgrader calls alembic by its name
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(COURSE.parent), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONWARNDEFAULTENCODING"] = ""
     done = subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, encoding="utf-8", env=environment, timeout=600
     )
@@ -234,7 +233,8 @@ def test_nbgrader_gives_the_marks_that_answers_deserve(small_course, tmp_path):
     assert found.pop(collected.name) == [3.0, 3.0]
     assert found == {name.replace(" ", "_"): [ANSWERS[name][2], 3.0] for name in ANSWERS if name != "solved"}
     ran(*nbgrader, "generate_feedback", "mtl_02", cwd=folder)
-    assert "of another number" in (folder / "feedback" / "of_four" / "mtl_02" / "02_small.html").read_text("utf-8")
+    said = (folder / "feedback" / "of_four" / "mtl_02" / "02_small.html").read_text("utf-8")
+    assert grade("02.4", lambda lr, K: lr / 4).message.split(" (")[0] in html.unescape(said)
 
 
 @pytest.mark.alone
@@ -267,3 +267,13 @@ def test_a_guided_experiment_is_graded_from_saved_runs(small_course, tmp_path, m
         require("04.1", saved_runs("runs_04_1.json"))
     asked = Asked("04.1", "lab.records", "")
     assert asked.in_lab and isinstance(EXERCISES["04.1"], LabExercise) and asked.file == "runs_04_1.json"
+
+
+def test_an_answer_in_an_outdated_output_is_not_left_either(small_course, tmp_path):
+    file = small_course / "02_small.ipynb"
+    notebook = nbformat.read(file, as_version=4)
+    shown = {"text/markdown": "an older wording, and the solution: `return lr / K`", "text/plain": "Exercise 02.4"}
+    notebook.cells[2].outputs = [nbformat.v4.new_output("execute_result", shown, execution_count=1)]
+    nbformat.write(notebook, file)
+    (made,) = export_student(tmp_path / "class", small_course, ["02"])
+    assert "lr / K" not in text_in(made) and EXERCISES["02.4"].title in text_in(made)

@@ -1,7 +1,7 @@
 """What a class may see of the answers: the file `mtlkit.toml` beside the notebooks, or in a folder above them."""
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 FILE = "mtlkit.toml"
@@ -36,8 +36,13 @@ def may_see(id: str) -> bool:
         allowed = tomllib.loads(file.read_text(encoding="utf-8")).get("solutions", True)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} cannot be read ({error}): write solutions = true, false, or a list") from error
-    if isinstance(allowed, bool):
-        return allowed
-    if not isinstance(allowed, list) or not all(isinstance(one, str) for one in allowed):
+    if not isinstance(allowed, bool | list) or (
+        isinstance(allowed, list) and not all(isinstance(one, str) for one in allowed)
+    ):
         raise ValueError(f'{file}: solutions = {allowed!r}; expected true, false, or a list such as ["02.1", "05"]')
-    return id in allowed or id.partition(".")[0] in allowed
+    return allows(allowed, id)
+
+
+def allows(allowed: bool | Collection[str], id: str) -> bool:
+    """Whether such a setting lets the answers of an exercise or a quiz be seen."""
+    return allowed if isinstance(allowed, bool) else id in allowed or id.partition(".")[0] in allowed

@@ -3,6 +3,7 @@
 import ast
 import dis
 import inspect
+import re
 import shutil
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -13,8 +14,8 @@ from typing import Any
 
 import nbformat
 
-from mtlkit.exercises import EXERCISES, LabExercise
-from mtlkit.exercises.classroom import FILE, settings_of
+from mtlkit.exercises import EXERCISES, QUIZZES, LabExercise, as_markdown
+from mtlkit.exercises.classroom import FILE, allows, settings_of
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,52 @@ def exercises_in(cell: nbformat.NotebookNode) -> list[Asked]:
 def _is_stub(function: ast.FunctionDef) -> bool:
     body = function.body
     return len(body) == 1 and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
+
+
+def opened(
+    folder: Path, notebooks: Path, only: Collection[str], allowed: bool | Collection[str] = False
+) -> Iterator[tuple[str, str, nbformat.NotebookNode]]:
+    """Make a new folder, and yield number, file name and content of each notebook, without the answers.
+
+    Raises:
+        ValueError: if the folder is not new, or there are no such notebooks.
+    """
+    chosen = list(masters(only, notebooks))
+    new_folder(folder)
+    for number, file in chosen:
+        notebook = nbformat.read(file, as_version=4)
+        without_answers(notebook, allowed)
+        yield number, file.name, notebook
+
+
+SHOWS = re.compile(r'^(exercise|Quiz)\(("[^)]*")\)$', re.M)
+
+
+def without_answers(notebook: nbformat.NotebookNode, allowed: bool | Collection[str] = False) -> None:
+    """Write what the cells that show exercises and a quiz have printed anew: without solutions, last hints, answers."""
+    for cell in notebook.cells:
+        shown = SHOWS.search(cell.source) if cell.cell_type == "code" else None
+        if shown is None:
+            continue
+        ids = re.findall(r'"([^"]+)"', shown.group(2))
+        if shown.group(1) == "exercise":
+            text = "\n\n".join(EXERCISES[id].text(solved=allows(allowed, id)) for id in ids)
+        else:
+            text = as_markdown(QUIZZES[ids[0]], answered=allows(allowed, ids[0]))
+        for output in cell.outputs:
+            if "text/markdown" in output.get("data", {}):
+                output.data["text/markdown"] = text
+
+
+def with_questions(
+    notebook: nbformat.NotebookNode, question: Callable[[Asked], list[nbformat.NotebookNode]]
+) -> list[nbformat.NotebookNode]:
+    """Return the cells of a notebook, those that ask for answers replaced by the cells of each question."""
+    cells = []
+    for cell in notebook.cells:
+        asked = exercises_in(cell)
+        cells += [part for one in asked for part in question(one)] if asked else [cell]
+    return cells
 
 
 def masters(only: Collection[str], folder: Path) -> Iterator[tuple[str, Path]]:

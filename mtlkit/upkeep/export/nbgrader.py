@@ -7,8 +7,7 @@ from typing import Any
 import nbformat
 from nbformat.v4 import new_code_cell
 
-from mtlkit.upkeep.export.answers import Asked, exercises_in, masters, new_folder, write_class_settings
-from mtlkit.upkeep.export.student import without_answers
+from mtlkit.upkeep.export.answers import Asked, opened, with_questions, write_class_settings
 
 CONFIG = """c = get_config()
 c.CourseDirectory.course_id = {course!r}
@@ -36,22 +35,14 @@ def export_nbgrader(
         The files of the notebooks.
     """
     files = []
-    chosen = list(masters(only, notebooks))
-    new_folder(folder)
-    (folder / "nbgrader_config.py").write_text(CONFIG.format(course=course), encoding="utf-8")
-    for number, master in chosen:
-        notebook = nbformat.read(master, as_version=4)
-        without_answers(notebook)
-        cells = []
-        for cell in notebook.cells:
-            asked = exercises_in(cell)
-            cells += [part for one in asked for part in _graded(one, seed)] if asked else [cell]
-        notebook.cells = cells
+    for number, name, notebook in opened(folder, notebooks, only):
+        notebook.cells = with_questions(notebook, lambda asked: _graded(asked, seed))
         assignment = folder / "source" / f"mtl_{number}"
         assignment.mkdir(parents=True)
-        files.append(assignment / master.name)
+        files.append(assignment / name)
         nbformat.write(notebook, files[-1])
         write_class_settings(assignment, False)
+    (folder / "nbgrader_config.py").write_text(CONFIG.format(course=course), encoding="utf-8")
     return files
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_raw_cell
 
-from mtlkit.upkeep.export.answers import Asked, exercises_in, masters, new_folder, write_class_settings
-from mtlkit.upkeep.export.student import without_answers
+from mtlkit.upkeep.export.answers import Asked, opened, with_questions, write_class_settings
 
 CONFIG = """# ASSIGNMENT CONFIG
 name: mtl_{number}
@@ -34,18 +33,11 @@ def export_otter(folder: Path, notebooks: Path, only: Collection[str] = (), seed
         The files of the notebooks.
     """
     files = []
-    chosen = list(masters(only, notebooks))
-    new_folder(folder)
-    for number, master in chosen:
-        notebook = nbformat.read(master, as_version=4)
-        without_answers(notebook)
-        cells = [new_raw_cell(CONFIG.format(number=number))]
-        for cell in notebook.cells:
-            asked = exercises_in(cell)
-            cells += [part for one in asked for part in _question(one, seed)] if asked else [cell]
-        notebook.cells = cells
-        (folder / master.stem).mkdir()
-        files.append(folder / master.stem / master.name)
+    for number, name, notebook in opened(folder, notebooks, only):
+        cells = with_questions(notebook, lambda asked: _question(asked, seed))
+        notebook.cells = [new_raw_cell(CONFIG.format(number=number)), *cells]
+        files.append(folder / Path(name).stem / name)
+        files[-1].parent.mkdir()
         nbformat.write(notebook, files[-1])
         write_class_settings(files[-1].parent, False)
     return files

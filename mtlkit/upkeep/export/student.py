@@ -5,8 +5,7 @@ from pathlib import Path
 
 import nbformat
 
-from mtlkit.exercises import EXERCISES, QUIZZES, as_markdown
-from mtlkit.upkeep.export.answers import copy_pages, masters, new_folder, write_class_settings
+from mtlkit.upkeep.export.answers import copy_pages, opened, write_class_settings
 
 
 def export_student(
@@ -29,35 +28,9 @@ def export_student(
         The files of the notebooks.
     """
     files = []
-    chosen = list(masters(only, notebooks))
-    new_folder(folder)
-    for _, master in chosen:
-        notebook = nbformat.read(master, as_version=4)
-        without_answers(notebook, allowed)
-        files.append(folder / master.name)
+    for _, name, notebook in opened(folder, notebooks, only, allowed):
+        files.append(folder / name)
         nbformat.write(notebook, files[-1])
     write_class_settings(folder, allowed)
     copy_pages(notebooks, folder)
     return files
-
-
-def without_answers(notebook: nbformat.NotebookNode, allowed: bool | Sequence[str] = False) -> None:
-    """Take solutions, last hints and quiz answers out of what the cells have printed."""
-    replaced = {}
-    for exercise in EXERCISES.values():
-        if not _may(exercise.id, allowed):
-            replaced[exercise.text()] = exercise.text(solved=False)
-    for number, questions in QUIZZES.items():
-        if not _may(number, allowed):
-            replaced[as_markdown(questions)] = as_markdown(questions, answered=False)
-    for cell in notebook.cells:
-        for output in cell.get("outputs", ()):
-            markdown = output.get("data", {}).get("text/markdown", "")
-            for whole, part in replaced.items():
-                markdown = markdown.replace(whole, part)
-            if markdown:
-                output.data["text/markdown"] = markdown
-
-
-def _may(id: str, allowed: bool | Sequence[str]) -> bool:
-    return allowed if isinstance(allowed, bool) else id in allowed or id[:2] in allowed
