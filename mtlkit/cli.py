@@ -145,15 +145,22 @@ def _parser() -> argparse.ArgumentParser:
     bench.set_defaults(run=_bench)
 
     experiments = commands.add_parser("experiments", help="run an experiment over many seeds into data/results/")
-    experiments.add_argument("what", choices=("weighting", "text", "claims", "architectures", "fields"))
+    kinds = ("weighting", "text", "claims", "architectures", "fields", "insight", "frontiers")
+    experiments.add_argument("what", choices=kinds)
     experiments.add_argument(
         "--case", "--problem", action="append", help="for weighting: any case (default: multimnist and scenes)"
     )
     experiments.add_argument(
         "--workers", type=_whole, help="runs side by side (default: one a core, or 1 where seconds are the budget)"
     )
-    experiments.add_argument("--seeds", type=_whole, help="number of seeds (default: 10, for text and architectures 5)")
+    experiments.add_argument(
+        "--seeds", type=_whole, help="number of seeds (default: 10 for weighting and claims, else 5)"
+    )
     experiments.set_defaults(run=_experiments)
+
+    progress = commands.add_parser("progress", help="say which exercises and questions you have solved so far")
+    progress.add_argument("--forget", action="store_true", help="delete the file in which that is kept")
+    progress.set_defaults(run=_progress)
 
     doctor = commands.add_parser("doctor", help="say whether everything is here that the course needs")
     doctor.set_defaults(run=_doctor)
@@ -304,6 +311,13 @@ def _experiments(options: argparse.Namespace) -> int:
         for _ in experiments.run(experiment, seeds, workers=options.workers):
             pass
         print(f"{experiment.file()} is complete")
+    return 0
+
+
+def _progress(options: argparse.Namespace) -> int:
+    from mtlkit.exercises import tell_progress
+
+    tell_progress(forget=options.forget)
     return 0
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["MTLKIT_PROGRESS"] = ""  # tests are not the learner's progress
 
 
 @pytest.fixture(scope="session")

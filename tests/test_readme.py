@@ -1,14 +1,25 @@
 """What the README says one can write, run as it stands there."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from photo_folders import obj, voc
 
+from mtlkit import cli
+from mtlkit.experiments import RESULTS
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SECTION = README.partition("## With your own model")[2].partition("\n## ")[0]
 BLOCKS = re.findall(r"```python\n(.*?)\n```", SECTION, re.S)
+COMMANDS = re.findall(r"(?:^    | && )mtlkit (.+?)(?=  | &&|$)", README, re.M)
+OF_TABLES = {file.read_text(encoding="utf-8").splitlines()[0].removeprefix("# mtlkit ") for file in RESULTS.iterdir()}
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *sorted(OF_TABLES)])
+def test_a_command_that_is_written_down_is_one(command):
+    cli._parser().parse_args(shlex.split(command))
 
 
 def lines(code):

@@ -8,6 +8,7 @@ from typing import Any
 from mtlkit.exercises import basics, beyond, fields, pays
 from mtlkit.exercises.classroom import may_see
 from mtlkit.exercises.engine import Exercise, LabExercise, Statement, Verdict
+from mtlkit.exercises.progress import Progress, note, progress_file
 from mtlkit.exercises.questions import LETTERS, Question, as_markdown
 
 _NOTEBOOKS = sorted(  # one module a notebook, in the folder of its part of the course
@@ -28,6 +29,7 @@ __all__ = [
     "QUIZZES",
     "Exercise",
     "LabExercise",
+    "Progress",
     "Question",
     "Verdict",
     "answer",
@@ -36,9 +38,11 @@ __all__ = [
     "exercise",
     "grade",
     "hint",
+    "progress",
     "quiz",
     "require",
     "solution",
+    "tell_progress",
 ]
 
 
@@ -63,6 +67,8 @@ def exercise(*ids: str) -> ExerciseText:
 def check(id: str, answer: Any) -> None:
     """Print whether `answer` solves the exercise; if not, what differs, in words."""
     verdict = grade(id, answer)
+    if verdict.state != "not attempted":
+        note("exercises", id, verdict.state == "right")
     mark = {"right": "✓", "wrong": "✗", "not attempted": "·"}[verdict.state]
     print(f"{mark} {id}: {verdict.message}")
 
@@ -122,10 +128,27 @@ def answer(id: str, letter: str) -> None:
     questions = _quiz_of(notebook)
     if which not in tuple("ABCD") or letter not in tuple(LETTERS):
         raise ValueError(f'expected something like answer("{notebook}.A", "c"), not answer({id!r}, {letter!r})')
-    print(questions["ABCD".index(which)].feedback(letter))
+    question = questions["ABCD".index(which)]
+    note("quizzes", id, question.is_right(letter))
+    print(question.feedback(letter))
+
+
+def progress() -> Progress:
+    """Return what was solved so far on this machine; a notebook shows it."""
+    return Progress(list(EXERCISES), [f"{notebook}.{which}" for notebook in QUIZZES for which in "ABCD"])
 
 
 def _quiz_of(notebook: str) -> tuple[Question, ...]:
     if notebook not in QUIZZES:
         raise ValueError(f"there is no quiz {notebook!r}; there are {', '.join(QUIZZES)}")
     return QUIZZES[notebook]
+
+
+def tell_progress(forget: bool = False) -> None:
+    """Print what was solved so far, and where that is kept; `forget` deletes it first."""
+    file = progress_file()
+    if forget and file is not None:
+        file.unlink(missing_ok=True)
+    print(progress())
+    if file is not None:
+        print(f"kept in {file}, on this machine only")

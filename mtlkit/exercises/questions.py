@@ -32,6 +32,10 @@ class Question:
         shuffled = random.Random(self.text).sample(self.options, len(self.options))
         object.__setattr__(self, "options", tuple(shuffled))
 
+    def is_right(self, letter: str) -> bool:
+        """Whether `letter` is the right answer."""
+        return self.options[LETTERS.index(letter)].right
+
     def feedback(self, letter: str) -> str:
         """Return what to tell who answered `letter`."""
         option = self.options[LETTERS.index(letter)]

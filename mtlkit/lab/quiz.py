@@ -2,12 +2,15 @@
 
 import html
 import re
+from functools import partial
+from typing import Any
 
 import ipywidgets
 
 from mtlkit.exercises import QUIZZES, as_markdown
 from mtlkit.exercises.classroom import may_see
-from mtlkit.exercises.questions import LETTERS
+from mtlkit.exercises.progress import note
+from mtlkit.exercises.questions import LETTERS, Question
 from mtlkit.lab.front import Shown, style
 
 STYLE = (
@@ -42,9 +45,7 @@ class Quiz(Shown):
             ]
             choice = ipywidgets.RadioButtons(options=options, value=None, layout=ipywidgets.Layout(width="auto"))
             says = ipywidgets.HTML()
-            choice.observe(
-                lambda change, question=question, says=says: _show(says, question.feedback(change.new)), "value"
-            )
+            choice.observe(partial(_answered, f"{notebook}.{letter}", question, says), "value")
             self.choices.append(choice)
             self.feedback.append(says)
             rows += [ipywidgets.HTML(f"<b>{letter}.</b> {_html(question.text)}"), choice, says]
@@ -71,8 +72,9 @@ class _Text:
         return self.markdown
 
 
-def _show(place: ipywidgets.HTML, text: str) -> None:
-    place.value = f"<i>{_html(text)}</i>"
+def _answered(id: str, question: Question, place: ipywidgets.HTML, change: Any) -> None:
+    note("quizzes", id, question.is_right(change.new))
+    place.value = f"<i>{_html(question.feedback(change.new))}</i>"
 
 
 MARKS = re.compile(r"`(?P<code>.+?)`|\*(?P<stressed>[^\s*](?:[^*]*[^\s*])?)\*")
