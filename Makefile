@@ -1,7 +1,10 @@
 # lab: open the course.  test: run every test.  demo: train for a minute without a browser.
+# TORCH=cpu with any of them: PyTorch without NVIDIA's libraries, half the size.
 PYTHON ?= python3
 BIN := .venv/bin
+LAB := .venv/.lab
 READY := .venv/.ready
+CPU_INDEX := https://download.pytorch.org/whl/cpu
 ONE_THREAD := OMP_NUM_THREADS=1
 TELL_ENCODINGS := PYTHONWARNDEFAULTENCODING=1
 SIDE_BY_SIDE := $(ONE_THREAD) $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist
@@ -11,7 +14,7 @@ BROWSER_FLAG := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell 
 
 .PHONY: lab test demo check notebooks figures clean
 
-lab: $(READY)
+lab: $(LAB)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/$(FIRST) \
 		$(ROOT_FLAG) $(BROWSER_FLAG)
 
@@ -20,7 +23,7 @@ test: $(READY)
 	$(TELL_ENCODINGS) $(BIN)/python -m pytest -m alone tests
 	$(SIDE_BY_SIDE) loadscope --nbval --nbval-cell-timeout=300 -p tests.nbval_plugin notebooks
 
-demo: $(READY)
+demo: $(LAB)
 	$(BIN)/mtlkit train --case scenes --seconds 60 --picture figures/demo.png
 
 check: $(READY)
@@ -28,21 +31,29 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-notebooks: $(READY)
+notebooks: $(LAB)
 	$(ONE_THREAD) $(BIN)/python -m mtlkit.upkeep.notebooks notebooks/*.ipynb
 
-figures: $(READY)
+figures: $(LAB)
 	$(BIN)/mtlkit figures
 
-# The stamp is written last: an interrupted installation is finished by the next call.
-$(READY): pyproject.toml constraints.txt
+# Each stamp is written last: an interrupted installation is finished by the next call.
+$(LAB): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "mtlkit needs Python 3.11 or newer with venv (Debian: apt install python3-venv)"; exit 1; }
+	$(if $(filter-out cpu,$(TORCH)),$(error TORCH=$(TORCH) is not known: write TORCH=cpu, or leave it out))
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	$(if $(TORCH),$(BIN)/python -m pip install --index-url $(CPU_INDEX) $(shell grep -E '^torch(vision)?==' constraints.txt))
+	$(BIN)/python -m pip install -c constraints.txt -e '.[lab]'
 	$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements # it asks about news
 	mkdir -p .venv/etc/jupyter/jupyter_server_config.d # small messages to the browser leave at once, see mtlkit/jupyter.py
 	echo '{"ServerApp": {"jpserver_extensions": {"mtlkit.jupyter": true}}}' > .venv/etc/jupyter/jupyter_server_config.d/mtlkit.json
+	touch $@
+
+$(READY): $(LAB)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	$(BIN)/jupyter labextension disable --level=sys_prefix @jupyter/nbgrader # tests run it without its pages
+	rm -f .venv/etc/jupyter/jupyter_server_config.d/nbgrader.json
 	touch $@
 
 clean:

@@ -80,6 +80,7 @@ OF_THE_NOTEBOOKS = (
     "mtlkit.experiments",
     "mtlkit.plots",
     "mtlkit.insight",
+    "mtlkit.report",
 )  # what they import
 INSTALL = "Install again: pip install -e . in the folder of the course"
 CHECKS: dict[str, tuple[Callable[[], None], str]] = {
