@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from mtlkit.upkeep.notebooks import give_ids
+from mtlkit.upkeep.notebooks import give_ids, links, repository, with_links
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
@@ -91,6 +91,24 @@ def test_a_cell_keeps_its_id_wherever_it_moves_and_a_new_one_gets_its_own():
     give_ids(moved)
     assert [moved[1].id, moved[2].id] == [ids[2], ids[0]]
     assert moved[0].id != "cell-00" and moved[3].id not in ids and len({cell.id for cell in moved}) == 4
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_its_card_leads_to_glossary_and_services(path):
+    card = nbformat.read(path, as_version=4).cells[0].source
+    assert card == with_links(card, path.stem, repository())
+
+
+@pytest.mark.parametrize("card", ["# 01\n\n> **Q**\n>\n> **Time** 5 minutes\n\n![A](b.png)", "# Steer\n\nRun it."])
+def test_links_of_a_card_are_put_in_once_and_follow_the_repository(card):
+    none, one = with_links(card, "01_a", ""), with_links(card, "01_a", "me/course")
+    assert "glossary.md" in none and "http" not in none and one.count("glossary.md") == 1
+    for made in (none, one):
+        assert with_links(made, "01_a", "me/course") == one and with_links(made, "01_a", "") == none
+    assert all(line in one for line in links("01_a", "me/course"))
+    assert "colab.research.google.com/github/me/course/blob/main/notebooks/01_a.ipynb" in one
+    said = [line for line in card.splitlines() if line.strip("> ")]
+    assert [line for line in one.splitlines() if line in said] == said
 
 
 def test_there_is_a_notebook():
