@@ -3,7 +3,7 @@
 from functools import cache
 from statistics import fmean
 
-from numbers_said import ends, mean, printed, table
+from numbers_said import ends, gap, mean, printed, table
 
 from mtlkit.data.fields.tumours import MEASURES
 from mtlkit.experiments import differences, read, summarise, with_delta_m
@@ -184,7 +184,116 @@ CLAIMS["12"] = [
     ),
 ]
 
+CLAIMS["14"] = [
+    (r"one trunk is N points worse for the picture and N better", lambda: senses("see", -100, "hear", 100)),
+    ("costs the ear N points, and that", lambda: [-100 * sense_gap("hear, 200 samples", "one trunk and head").mean]),
+    (
+        "they stand at N ± N and N ± N, near",
+        lambda: [*table("frontiers_gates")["gates"]["first gate"], *table("frontiers_gates")["gates"]["last gate"]],
+    ),
+    (
+        r"Both are N to N points \*worse\*",
+        lambda: [-100 * one for one in ends(gate_gap(way, side).mean for way in GATED for side in SIDES)][::-1],
+    ),
+    (
+        'have N points of accuracy more than "drawn"',
+        lambda: [100 * gap("frontiers_search", "test classify/accuracy", "drawn", "equal weights").mean],
+    ),
+    (
+        "has N points of AP more than equal weights, and N points of accuracy less",
+        lambda: [
+            100 * gap("frontiers_search", "test detect/ap", "equal weights", "known before").mean,
+            -100 * gap("frontiers_search", "test classify/accuracy", "equal weights", "known before").mean,
+        ],
+    ),
+    (
+        "lie between N and N in their mean, their AP between N and N",
+        lambda: [*ends(policy("weight")), *ends(policy("test detect/ap"))],
+    ),
+    (
+        r"neither over all together \(\+N points\) nor over all alone \(\+N\)",
+        lambda: [100 * gap("frontiers_groups", "test mean", base, "by affinity").mean for base in ALL],
+    ),
+    (
+        r"its area, N, is not beyond chance of five networks' \(p = N\), nor of a \*plain\* network .*? \(N\)",
+        lambda: [
+            mean("frontiers_fronts", "one, told", "test area"),
+            area_gaps("five")["one, told"].p,
+            mean("frontiers_fronts", "one", "test area"),
+        ],
+    ),
+    (
+        r"when told to be fair \(N against N; the interval is wide, ± N\)",
+        lambda: [
+            mean("frontiers_fronts", "one, told, COSMOS", "test left 0.9"),
+            mean("frontiers_fronts", "one, told, COSMOS", "test left 0.5"),
+            table("frontiers_fronts")["one, told, COSMOS"]["test left 0.9"].half,
+        ],
+    ),
+]
+CLAIMS["15"] = [
+    ("an accuracy of N from them", lambda: printed("15", r"classify/accuracy +N")),
+    ("Ten points, N to N: ", lambda: printed("15", r"classify/accuracy +[\d.]+ +\(95 %: N to N\)")),
+    (r"\(1 - p\)/\w\), here N, and", lambda: [(0.7 * 0.3 / 249) ** 0.5]),
+    (
+        "the weak spot: N, where one digit reaches N",
+        lambda: [printed("15", rf"{which} digits?  +\d+ photographs, N")[0] for which in ("three", "one")],
+    ),
+    (
+        'found worst, with an AP of N, "0" best, with N',
+        lambda: [printed("15", rf"\"AP of '{digit}'\": N")[0] for digit in (8, 0)],
+    ),
+]
+SIDES, GATED, ALL = ("left", "right"), ("gates", "gates held"), ("all together", "all alone")
+
+
+def sense_gap(scarce, how):
+    """Return the difference to the scarce sense alone, corrected for both ways to share."""
+    ways = [f"{scarce}, {one}" for one in ("one trunk", "one trunk and head")]
+    return differences(read("frontiers_senses"), "test accuracy", f"{scarce}, alone", ways)[f"{scarce}, {how}"]
+
+
+def senses(*signed):
+    """Return the differences of senses with 200 samples and one trunk, each times its factor."""
+    return [
+        factor * sense_gap(f"{scarce}, 200 samples", "one trunk").mean
+        for scarce, factor in zip(signed[::2], signed[1::2], strict=True)
+    ]
+
+
+def gate_gap(way, side):
+    """Return the difference to hard sharing, corrected for all ways."""
+    return differences(read("frontiers_gates"), f"test {side}/accuracy", "hard sharing")[way]
+
+
+def policy(column):
+    return [row.values[column] for row in read("frontiers_search") if row.setting == "policy gradient"]
+
+
+def area_gaps(base):
+    return differences(read("frontiers_fronts"), "test area", base)
+
+
 GIVEN = {
+    "14": [
+        "go on to 1,000",
+        '"see" to 0.01',
+        "the ear was right for 36, 66 and 73 % of the clips with both weights at 1, and for 47, 44 and 75 % with a",
+        "After 1,000 steps it was 91, 94 and 91 % against 70, 84 and 94 %",
+        "300 steps of 1,500",
+        "most of all (0.9)",
+    ],
+    "15": [
+        "Once more with 0.01",
+        "(1) Accuracy 0.61, AP 0.10 on the validation photographs. (2) AP 0.04, and the class was no better for it: "
+        "0.61. (3) Accuracy 0.39, and the boxes were no better for it: AP 0.10",
+        "Anything between 0.1 and 1",
+        "Between 0.1 and 1 there is nothing to choose",
+        "that 10 and 0.01 are bad. So we take 0.3",
+        "Anybody who reports 69.9 %",
+        "95 % of these scores",
+        "does 80 % mean 80 %?",
+    ],
     "12": [
         '"detect" down to 0.05',
         "its loss is near 0.1",

@@ -174,7 +174,8 @@ FIELDS = ["language", "tumours", "cells", "speech", "roads"]
 
 
 @pytest.mark.parametrize(
-    ("what", "cases"), [("claims", None), ("architectures", None), ("fields", FIELDS), ("insight", None)]
+    ("what", "cases"),
+    [("claims", None), ("architectures", None), ("fields", FIELDS), ("insight", None), ("frontiers", None)],
 )
 def test_the_kept_tables_are_whole(what, cases):
     for made in experiments_of(what, cases):

@@ -5,10 +5,14 @@ from statistics import fmean
 import pytest
 from numbers_fields import (
     against_equal_weights,
+    area_gaps,
     contest_gain,
     contest_gap,
     contest_mean,
     counted,
+    gate_gap,
+    policy,
+    sense_gap,
     strangers,
     tumours_gap,
 )
@@ -17,6 +21,9 @@ from scipy.stats import ttest_1samp
 
 from mtlkit.data.fields.tumours import MEASURES
 from mtlkit.experiments import differences, read, summarise
+from mtlkit.experiments.beyond.frontiers import FEW, PARTITIONS, SEARCH_STEPS, SEARCHERS, TRIAL, predicted
+from mtlkit.experiments.beyond.fronts import WAYS
+from mtlkit.experiments.beyond.search import ARMS
 from mtlkit.experiments.fields.health import OVERLAP
 
 SHARES = ("all measured", "30 % by chance", "30 % suspicious first", "10 % by chance", "5 % diagnosed")
@@ -116,3 +123,52 @@ def test_of_four_remedies_for_the_rare_sampling_helps_and_more_focus_does_not():
     assert 0.035 < night["loss weight"].mean < 0.045 and 0.125 < -other["loss weight"].mean < 0.135
     assert night["no focus"].p < 0.05 and 0.055 < night["no focus"].mean < 0.065
     assert all(one["more focus"].mean < 0 and one["more focus"].p < 0.05 for one in (night, other))
+
+
+def test_of_two_senses_only_one_head_for_both_makes_a_difference_and_a_bad_one():
+    certain = {
+        (scarce, n, how): sense_gap(f"{scarce}, {n} samples", how).mean
+        for scarce in ("see", "hear")
+        for n in FEW
+        for how in ("one trunk", "one trunk and head")
+        if sense_gap(f"{scarce}, {n} samples", how).p < 0.05
+    }
+    assert list(certain) == [("hear", 200, "one trunk and head")] and certain.popitem()[1] < 0
+
+
+def test_learned_gates_are_as_good_as_gates_that_are_held_and_no_better_than_hard_sharing():
+    for side in ("left", "right"):
+        held = differences(read("frontiers_gates"), f"test {side}/accuracy", "gates held")["gates"]
+        assert held.p > 0.5 and abs(held.mean) < 0.005
+        assert all(gate_gap(way, side).mean < -0.015 for way in ("gates", "gates held"))
+        assert gate_gap("gates", side).p < 0.05
+
+
+def test_no_searcher_is_better_than_lots_and_the_grid_has_nothing_left_to_train_with():
+    gaps = [differences(read("frontiers_search"), f"test {s}", "drawn") for s in ("classify/accuracy", "detect/ap")]
+    assert all(found[how].p > 0.05 for found in gaps for how in SEARCHERS)
+    assert gaps[0]["equal weights"].p < 0.05 and gaps[1]["equal weights"].p > 0.5
+    assert gaps[1]["known before"].p < 0.05 and all(found["grid"].mean < -0.1 for found in gaps)
+    assert len(ARMS) * TRIAL == SEARCH_STEPS / 2 and len(policy("weight")) == 10
+
+
+def test_groups_by_affinity_gain_nothing_beyond_chance_and_those_by_lot_are_worst():
+    ways = list(summarise(read("frontiers_groups")))
+    against = {way: differences(read("frontiers_groups"), "test mean", way) for way in ways}
+    assert all(gap.p > 0.05 for way in ways if way != "drawn" for name, gap in against[way].items() if name != "drawn")
+    better = {way for way, gap in against["drawn"].items() if gap.p < 0.05}
+    assert better == {"all together", "against it"} and all(gap.mean > 0 for gap in against["drawn"].values())
+    assert mean("frontiers_groups", "against it", "test mean") > mean("frontiers_groups", "by affinity", "test mean")
+    assert max(PARTITIONS, key=predicted)[0] == ("colour",)
+
+
+def test_one_network_for_all_preferences_has_no_larger_area():
+    assert all(gap.p > 0.05 for base in ("five", "one") for gap in area_gaps(base).values())
+    areas = {how: mean("frontiers_fronts", how, "test area") for how in WAYS}
+    assert min(areas, key=areas.get) == "five" and max(areas, key=areas.get) == "one"
+    spans = {
+        how: [mean("frontiers_fronts", how, f"test left {share}") for share in (0.1, 0.5, 0.9)]
+        for how in ("one, told", "one, told, COSMOS")
+    }
+    assert max(spans["one, told"]) - min(spans["one, told"]) < 0.01
+    assert spans["one, told, COSMOS"][2] < spans["one, told, COSMOS"][1]

@@ -91,5 +91,5 @@ SENSES = Case(
     },
     batch_size=64,
     seconds=30.0,
-    in_lab={"pairs": 1000, "val_pairs": 128, "batch_size": 16},
+    in_lab={"pairs": 1000, "val_pairs": 128, "batch_size": 16, "rate": 0.5},
 )
