@@ -29,6 +29,7 @@ demo: $(LAB)
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell .
 	$(BIN)/mypy
 
 notebooks: $(LAB)
