@@ -22,6 +22,20 @@ def test_a_command_that_is_written_down_is_one(command):
     cli._parser().parse_args(shlex.split(command))
 
 
+def test_readme_notebook_00_and_the_cards_give_the_same_minutes():
+    folder = Path(__file__).parents[1] / "notebooks"
+    said = dict(re.findall(r"^\| (\d\d) \| \[.*?\]\(.*?\) \| (\d+) \|", README, re.M))
+    start = (folder / "00_start_here.ipynb").read_text(encoding="utf-8")
+    table = dict(re.findall(r"\| (\d\d) \| \[[^|]*\| [^|]*\| (\d+) \|", start))
+    cards = {
+        file.name[:2]: found[1]
+        for file in folder.glob("[0-9]*.ipynb")
+        if (found := re.search(r"\*\*Time\*\* (\d+) minutes", file.read_text(encoding="utf-8")))
+    }
+    assert cards == table == {number: minutes for number, minutes in said.items() if number != "00"}
+    assert len(said) == 16
+
+
 def lines(code):
     return sum(bool(line.strip()) for line in code.splitlines())
 
