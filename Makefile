@@ -1,9 +1,11 @@
 # lab: open the course.  test: run every test.  demo: train for a minute without a browser.
 # TORCH=cpu with any of them: PyTorch without NVIDIA's libraries, half the size.
+# LOWEST=1 with test, in a fresh checkout: the lowest versions that pyproject.toml allows, in place of constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
 LAB := .venv/.lab
 READY := .venv/.ready
+PINS := $(if $(LOWEST),.venv/lowest.txt,constraints.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 ONE_THREAD := OMP_NUM_THREADS=1
 TELL_ENCODINGS := PYTHONWARNDEFAULTENCODING=1
@@ -44,15 +46,17 @@ $(LAB): pyproject.toml constraints.txt
 		{ echo "mtlkit needs Python 3.11 or newer with venv (Debian: apt install python3-venv)"; exit 1; }
 	$(if $(filter-out cpu,$(TORCH)),$(error TORCH=$(TORCH) is not known: write TORCH=cpu, or leave it out))
 	$(PYTHON) -m venv .venv
+	$(if $(LOWEST),$(BIN)/python -m pip install uv)
+	$(if $(LOWEST),$(BIN)/uv pip compile -q --resolution lowest-direct --extra dev pyproject.toml -o $(PINS))
 	$(if $(TORCH),$(BIN)/python -m pip install --index-url $(CPU_INDEX) $(shell grep -E '^torch(vision)?==' constraints.txt))
-	$(BIN)/python -m pip install -c constraints.txt -e '.[lab]'
+	$(BIN)/python -m pip install -c $(PINS) -e '.[lab]'
 	$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements # it asks about news
 	mkdir -p .venv/etc/jupyter/jupyter_server_config.d # small messages to the browser leave at once, see mtlkit/jupyter.py
 	echo '{"ServerApp": {"jpserver_extensions": {"mtlkit.jupyter": true}}}' > .venv/etc/jupyter/jupyter_server_config.d/mtlkit.json
 	touch $@
 
 $(READY): $(LAB)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -c $(PINS) -e '.[dev]'
 	$(BIN)/jupyter labextension disable --level=sys_prefix @jupyter/nbgrader # tests run it without its pages
 	rm -f .venv/etc/jupyter/jupyter_server_config.d/nbgrader.json
 	touch $@

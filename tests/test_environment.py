@@ -30,6 +30,7 @@ def test_constraints_pin_exactly_what_the_project_requires():
         assert PINNED[requirement.name] in requirement.specifier, requirement
 
 
+@pytest.mark.skipif(bool(os.environ.get("LOWEST")), reason="the lowest versions are tested")
 @pytest.mark.parametrize("name", sorted(PINNED))
 def test_the_tests_run_with_the_pinned_versions(name):
     assert version(name).partition("+")[0] == PINNED[name]
@@ -64,6 +65,13 @@ def test_pytorch_comes_without_nvidia_if_wanted():
     assert second.endswith("-c constraints.txt -e '.[lab]'")
     wrong = told_by_make("lab", "TORCH=cuda")
     assert wrong.returncode and "write TORCH=cpu, or leave it out" in wrong.stderr
+
+
+def test_the_lowest_versions_can_be_tested():
+    lines = told_by_make("test", "LOWEST=1").stdout.splitlines()
+    made = next(k for k, line in enumerate(lines) if "--resolution lowest-direct" in line)
+    installs = [line for line in lines[made:] if "pip install" in line]
+    assert len(installs) == 2 and all("-c .venv/lowest.txt" in line for line in installs)
 
 
 def test_the_core_leaves_a_service_its_kernel_and_front_end():
