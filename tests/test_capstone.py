@@ -25,7 +25,7 @@ def cells(changes):
 def test_the_notebook_takes_a_folder_of_ones_own(real_data, capsys):
     """Blood cells; few steps."""
     changes = {
-        "folder = None": f"folder = Path({(real_data / 'bccd' / 'BCCD').as_posix()!r})",
+        'folder, layout = None, "voc"': f"folder, layout = Path({(real_data / 'bccd' / 'BCCD').as_posix()!r}), 'voc'",
         "trained(weight, 120)": "trained(weight, 2)",
         "trained(chosen, 350)": "trained(chosen, 4)",
         'facts={"steps"': 'draws=8, facts={"steps"',
@@ -39,7 +39,7 @@ def test_the_notebook_takes_a_folder_of_ones_own(real_data, capsys):
     said = capsys.readouterr().out
     assert re.search(r"trainval: 292 photographs, .* wide", said) and "in two of the sets: 0" in said
     assert "Platelets" in said and set(scope["card"].classes["detect"]) == {"Platelets", "RBC", "WBC"}
-    assert scope["page"].startswith("<!DOCTYPE html>") and "best of 0.1, 0.3, 1 on validation" in scope["page"]
+    assert scope["page"].startswith("<!DOCTYPE html>") and "0.1, 0.3 and 1 tried for 120 steps" in scope["page"]
 
 
 def test_pets_go_from_photographs_to_a_report_in_a_terminal(real_data, tmp_path, capsys):

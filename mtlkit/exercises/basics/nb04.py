@@ -23,7 +23,7 @@ ON = 0.5  # detect's weight while it learns, at least
 EARLY = 540  # by then there is a moment as good as GOOD; with equal weights AP is 0.05 lower
 ACCURACY, AP = "classify/accuracy", "detect/ap"
 GOOD = {ACCURACY: 0.7, AP: 0.27}
-CONSTANT = {ACCURACY: 0.7, AP: 0.32}  # a little less than classify 0.2, detect 1 reach
+CONSTANT = {ACCURACY: 0.65, AP: 0.32}  # a little less than classify 0.3, detect 1 reach, on any processor
 
 
 def starve(lab):
@@ -90,7 +90,7 @@ def _balanced(records: Sequence[Any]) -> Verdict:
 def match(lab):
     """Keep one pair of weights from the first step to the last."""
     lab.reset()
-    return lab.run(660, {0: {"classify": 0.2, "detect": 1.0, "method": "StaticWeights"}}).records
+    return lab.run(660, {0: {"classify": 0.3, "detect": 1.0, "method": "StaticWeights"}}).records
 
 
 def _matched(records: Sequence[Any]) -> Verdict:
@@ -131,11 +131,11 @@ def _dial(generator: torch.Generator) -> tuple[list[float], list[float], float]:
 
 
 def by_hand(lab):
-    """Train PCGrad first, then the same network by hand."""
+    """Train Tchebycheff first, which serves the worst task only, then the same network by hand."""
     lab.reset()
-    lab.run(660, {0: {"method": "PCGrad", "classify": 1.0, "detect": 1.0}})
+    lab.run(660, {0: {"method": "Tchebycheff", "classify": 1.0, "detect": 1.0}})
     lab.reset()
-    lab.run(660, {0: {"method": "StaticWeights", "classify": 0.2}})
+    lab.run(660, {0: {"method": "StaticWeights", "classify": 0.5}})
     return lab.runs
 
 
@@ -230,7 +230,7 @@ EXERCISES = (
         (
             "Only the ratio of the weights matters much: the optimiser divides by the gradient's size.",
             "With 1 : 1 detection is too quiet.",
-            "The course's other notebooks use classify 0.2, detect 1.",
+            "Try classify at 0.3, detect at 1.",
         ),
         match,
         _matched,
@@ -282,7 +282,7 @@ EXERCISES = (
         (
             "The method's run is there as dotted lines: stay below them.",
             "What helped in 04.2 helps here.",
-            "Even a constant can be enough: classify at 0.2.",
+            "Even a constant can be enough, against Tchebycheff for one: classify at 0.5.",
         ),
         by_hand,
         _beaten,

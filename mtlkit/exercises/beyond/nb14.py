@@ -214,7 +214,7 @@ QUIZ = (
             Option("equal weights, trained once", "the search has spent twenty times as much."),
             Option("equal weights, trained twenty times as long", "both have spent the same.", True),
             Option("the mean of its own 20 runs", "that says how lucky the best one was, not whether searching pays."),
-            Option("the method that it uses inside", "that is the same method."),
+            Option("the training method inside the search", "that is the same method."),
         ),
     ),
     Question(
@@ -227,8 +227,8 @@ QUIZ = (
         ),
     ),
     Question(
-        "One network is told the preference and answers for every one. Its front has a larger area than five networks' at "
-        "equal cost. Why could that be?",
+        "Suppose that one network, told the preference, had a front with a larger area than five networks' at equal cost. "
+        "Why could that be?",
         (
             Option("it has trained longer on what all preferences share", "five networks learn it five times.", True),
             Option("area does not depend on training", "every point of the front does."),

@@ -110,7 +110,7 @@ EXERCISES = (
         2,
         8,
         (
-            "left, top, right, bottom = boxes.unbind(1)",
+            "Take the four columns apart (`unbind`), and ask both questions of all boxes at once.",
             "Thin: the smaller of both sides is below `least`. Out: left or top below 0, right above width, bottom above "
             "height.",
             "(thin | out).nonzero()[:, 0].tolist()",
@@ -159,7 +159,7 @@ EXERCISES = (
         2,
         6,
         (
-            "kept = right[scores >= least]",
+            "A mask of the scores picks the boxes that are kept, and `right` says which of these are right.",
             "Precision is a share of the kept boxes, recall a share of the real objects.",
             "kept.sum() / objects is the recall.",
         ),
@@ -219,7 +219,7 @@ QUIZ = (
         ),
     ),
     Question(
-        "The bootstrap interval of your AP is 0.61 to 0.69. It does not hold",
+        "The bootstrap interval of your AP is 0.61 to 0.69. It does not include",
         (
             Option("the uncertainty from the size of the test set", "it is just that."),
             Option("what another seed of the training would change", "train again to see it.", True),
