@@ -1,7 +1,7 @@
 """Loaded with `pytest --nbval -p tests.nbval_plugin`: how outputs of notebooks are compared.
 
 Progress bars and warnings of a kernel are not. What a short training comes to depends on the kind of processor, as sums
-are rounded in another order: decimals and percentages may differ as `near` says. Where a cell has the tag "trained", its
+are rounded in another order: decimals and percentages may differ as `near` says. In a cell with the tag "trained"
 numbers hang on a single step or a few samples, and only the words are compared. Everything else must be the same.
 Jupyter's own files go where they can be written, whatever the home folder is.
 """
