@@ -37,7 +37,7 @@ check: $(READY)
 notebooks: $(LAB)
 	$(ONE_THREAD) $(BIN)/python -m mtlkit.upkeep.notebooks notebooks/*.ipynb
 
-figures: $(LAB)
+figures: $(READY)
 	$(BIN)/mtlkit figures
 
 # Each stamp is written last: an interrupted installation is finished by the next call.

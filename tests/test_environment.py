@@ -100,9 +100,9 @@ MODULES = {"lightning-fabric": "lightning_fabric", "otter-grader": "otter", "pyy
 def test_the_containers_install_what_make_installs():
     container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
     assert container["postCreateCommand"] == "make .venv/.lab TORCH=cpu"
-    lines = (ROOT / "binder" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / ".binder" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert lines == ["--extra-index-url https://download.pytorch.org/whl/cpu", "-c ../constraints.txt", "-e .[lab]"]
-    assert (ROOT / "binder" / "runtime.txt").read_text(encoding="utf-8").strip() == "python-3.11"
+    assert (ROOT / ".binder" / "runtime.txt").read_text(encoding="utf-8").strip() == "python-3.11"
 
 
 def test_doctor_imports_what_the_notebooks_import():

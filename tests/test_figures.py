@@ -23,7 +23,7 @@ def test_a_picture_is_what_code_and_numbers_draw_today(name):
 
 
 def test_a_stale_picture_would_be_noticed():
-    """Half of the digits gone from one picture is more than the tolerance."""
+    """A tenth of a picture painted over is more than the tolerance."""
     old = np.asarray(Image.open(FIGURES / "scenes.png").convert("RGB"), float)
     changed = old.copy()
     changed[: len(changed) // 10] = 255
