@@ -23,10 +23,7 @@ ON = 0.5  # detect's weight while it learns, at least
 EARLY = 540  # by then there is a moment as good as GOOD; with equal weights AP is 0.05 lower
 ACCURACY, AP = "classify/accuracy", "detect/ap"
 GOOD = {ACCURACY: 0.7, AP: 0.27}
-CONSTANT = {
-    ACCURACY: 0.65,
-    AP: 0.32,
-}  # a little less than classify 0.3, detect 1 reach, on the two kinds of processor that were tried
+CONSTANT = {ACCURACY: 0.65, AP: 0.32}  # a little less than 0.3 : 1 reached on two kinds of processor
 
 
 def starve(lab):
