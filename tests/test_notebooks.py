@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from nbval_plugin import near
 
+from mtlkit.plots.words import folded
 from mtlkit.upkeep.notebooks import give_ids, links, repository, with_links
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -44,11 +45,16 @@ def test_it_is_stored_without_noise(notebook):
 
 def test_its_pictures_have_alt_text(notebook):
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert pictures
-    for output in pictures:
-        assert len(output.metadata["image/png"]["alt"]) > 20
-        assert output.data["text/plain"] == output.metadata["image/png"]["alt"]
+    below = [
+        (output, words)
+        for output, words in zip(outputs, [*outputs[1:], {}], strict=True)
+        if "image/png" in output.get("data", {})
+    ]
+    assert below
+    for picture, words in below:
+        alt = picture.metadata["image/png"]["alt"]
+        assert len(alt) > 20 and re.search(r"\d", alt)
+        assert picture.data["text/plain"] == alt and words.get("data", {}).get("text/html") == folded(alt)
 
 
 def test_its_cells_are_few_and_short(notebook):

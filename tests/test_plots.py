@@ -125,18 +125,23 @@ def test_pictures_of_tables_show_means_intervals_and_numbers():
     rows = {"one": {"a": Interval(1.0, 0.1), "b": Interval(2.0, 0.2)}, "two": {"a": Interval(-1.0, 0.1)}}
     figure = plots.intervals(rows, xlabel="gain", zero=0)
     (axes,) = figure.axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "two"] and "one, two" in figure.alt
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "one",
+        "two",
+    ] and "\none: a 1.00 ± 0.10, b 2.00 ± 0.20" in figure.alt
     assert [len(found[0].get_xdata()) for found in axes.containers] == [2, 1]
     figure = plots.bands(
         {"alone": {10: Interval(0.2, 0.1), 100: Interval(0.5, 0.1)}}, xlabel="labels", ylabel="accuracy"
     )
-    assert figure.axes[0].get_xscale() == "log" and "95 % bands" in figure.alt
+    assert figure.axes[0].get_xscale() == "log" and "alone: 0.200 ± 0.10 at 10," in figure.alt
     values = np.array([[1.0, np.nan], [-2.0, 0.5]])
     figure = plots.squares(values, ["a", "b"], ["c", "d"], title="gain, %")
     assert [text.get_text() for text in figure.axes[0].texts] == ["+1.0", "-2.0", "+0.5"]
+    assert figure.alt == "A table: gain, %.\na: c +1.0\nb: c -2.0, d +0.5"
     panels = {"size": {"all": {0: 4, 1: 3}}, "gain, %": {"steps": {0: Interval(1.0, 0.5), 1: Interval(-1.0, 0.5)}}}
     figure = plots.choices(panels, xlabel="fork", at=1, zero=["gain, %"])
     assert [axes.get_ylabel() for axes in figure.axes] == list(panels) and "now 1" in figure.alt
+    assert "gain, %, steps: 1.00 ± 0.50 at 0, -1.00 ± 0.50 at 1" in figure.alt
     assert figure.axes[0].get_ylim()[0] == 0 and figure.axes[1].get_ylim()[0] < -1
 
 
@@ -144,9 +149,9 @@ def test_pictures_for_the_fields():
     features = torch.randn(40, 5) * torch.tensor([5.0, 2.0, 0.1, 0.1, 0.1])
     figure = plots.points({"shared": (features, ["a", "b"] * 20), "alone": (-features, ["a", "b"] * 20)})
     first = figure.axes[0].collections[0].get_offsets()
-    assert len(first) == 20 and np.abs(first[:, 0]).mean() > np.abs(first[:, 1]).mean() and "a, b" in figure.alt
+    assert len(first) == 20 and np.abs(first[:, 0]).mean() > np.abs(first[:, 1]).mean() and "alone, b: " in figure.alt
     figure = plots.spectrogram(torch.rand(50, 40), marks={0.2: "7"})
-    assert figure.axes[0].get_images()[0].get_extent() == [0, 0.5, 0, 40] and "7 marked" in figure.alt
+    assert figure.axes[0].get_images()[0].get_extent() == [0, 0.5, 0, 40] and "7 at 0.20 s" in figure.alt
     figure = plots.calibration({"net": ([0.1, 0.15, 0.9, 0.95], [0, 1, 1, 1])}, bins=5)
     line = figure.axes[0].lines[1]
     assert list(line.get_ydata()) == [0.5, 1.0] and [t.get_text() for t in figure.axes[0].texts] == ["2", "2"]

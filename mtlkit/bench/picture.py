@@ -26,7 +26,9 @@ def step_costs(results: Mapping[str, Any]) -> Picture:
         "Four kinds of measurements of a training step. Steps per second of mtlkit's loop as a multiple of others': "
         + ", ".join(f"{name} {ratio:.2f}" for name, ratio in results["loops"].items())
         + ". Milliseconds a step against the number of tasks, the size of the images and that of the batch, with the "
-        "derived floor dotted below. Peak memory, predicted and measured."
+        "derived floor dotted below. Peak memory in MB, predicted and measured: "
+        + ", ".join(f"{row['setting']} {row['predicted']:.0f} and {row['measured']:.0f}" for row in results["memory"])
+        + "."
     )
     return figure
 

@@ -8,6 +8,7 @@ from matplotlib import rc_context
 from numpy.typing import NDArray
 
 from mtlkit.plots.style import BLUE, ORANGE, STYLE, Picture
+from mtlkit.plots.words import lines
 
 Array = NDArray[np.float64]
 
@@ -85,8 +86,9 @@ def draw_law(losses: Mapping[int, Sequence[float]], law: PowerLaw, laws: Sequenc
         axes.set_xlabel("parameters (grey: where there are measurements)")
         axes.set_ylabel("loss on unseen text, nats a character")
         axes.legend()
-    figure.alt = (
-        f"Losses of {len(losses)} sizes of model fall with the number of parameters; the fitted law goes on to "
-        f"{far:.0e} parameters, with a band around it that widens outside of the measured sizes."
+    figure.alt = lines(
+        f"Losses of {len(losses)} sizes of model, and a fitted law with its floor {law.floor:.2f}; at {far:.0e} "
+        f"parameters it says {law(far):.2f}, and 95 % of the fits to resampled runs {low[-1]:.2f} to {high[-1]:.2f}.",
+        {f"{size:,} parameters": ", ".join(f"{loss:.3f}" for loss in runs) for size, runs in losses.items()},
     )
     return figure

@@ -9,7 +9,7 @@ FOLDER = Path(__file__).parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # Of a notebook that is opened again: a widget that is gone says "Error displaying widget" below the picture that stays.
 QUIET = """<style class="mtl-quiet">
-.jp-OutputArea-child:has(> .jp-RenderedImage) + .jp-OutputArea-child > .jupyter-widgets:not(:has(*)),
+.jp-OutputArea-child:has(.mtl-words) + .jp-OutputArea-child > .jupyter-widgets:not(:has(*)),
 .jp-OutputArea-child:has(> .jp-RenderedMarkdown) + .jp-OutputArea-child > .jupyter-widgets:not(:has(*)),
 .jp-OutputArea-child:has(.mtl-quiet) { display: none; }
 </style>"""

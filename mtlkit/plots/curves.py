@@ -8,6 +8,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 
 from mtlkit.plots.style import HATCHES, LINES, STYLE, Picture
+from mtlkit.plots.words import course_of, lines, listed
 from mtlkit.training import Record
 
 
@@ -29,7 +30,10 @@ def curves(values: Mapping[str, Sequence[float]], *, xlabel: str, ylabel: str) -
             _draw_curve(axes, np.arange(1, len(curve) + 1), np.array(curve), name, *style)
         axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log")
         axes.legend()
-    figure.alt = f"Curves of {ylabel} over {xlabel}: {', '.join(values)}."
+    figure.alt = lines(
+        f"Curves of {ylabel} over {xlabel}, smoothed.",
+        {name: _course(np.arange(1, len(curve) + 1), np.array(curve)) for name, curve in values.items()},
+    )
     return figure
 
 
@@ -47,7 +51,7 @@ def bars(groups: Mapping[str, Mapping[str, float]], *, ylabel: str, top: float |
         axes.set_xticks(range(len(groups)), list(groups))
         axes.set(ylabel=ylabel, ylim=(0, top))
         figure.legend(loc="outside upper center", ncols=len(names))
-    figure.alt = f"Bars of {', '.join(names)} for {', '.join(groups)}."
+    figure.alt = lines(f"Bars: {ylabel}.", {name: listed(group) for name, group in groups.items()})
     return figure
 
 
@@ -62,7 +66,15 @@ def draw_losses(axes: Axes, records: Sequence[Record]) -> None:
 
 def _draw_curve(axes: Axes, x: np.ndarray, y: np.ndarray, name: str, colour: str, line: str) -> None:
     axes.plot(x, y, color=colour, alpha=0.2, linewidth=0.8)
-    axes.plot(x, moving_average(y, max(1, len(y) // 40)), linestyle=line, color=colour, label=name)
+    axes.plot(x, _smooth(y), linestyle=line, color=colour, label=name)
+
+
+def _smooth(y: np.ndarray) -> np.ndarray:
+    return moving_average(y, max(1, len(y) // 40))
+
+
+def _course(x: np.ndarray, y: np.ndarray, at: Sequence[float] = ()) -> str:
+    return course_of(x, _smooth(y), (*at, float(x[len(x) // 2]) if len(x) else 0.0))
 
 
 def moving_average(values: np.ndarray, width: int) -> np.ndarray:
@@ -75,9 +87,14 @@ def moving_average(values: np.ndarray, width: int) -> np.ndarray:
         return (total[end] - total[start]) / (number[end] - number[start])
 
 
-def losses_alt(records: Sequence[Record]) -> str:
-    """Return what a picture of the losses shows, in words."""
-    return f"Loss of {' and '.join(_tasks(records))} over {len(records)} steps, on a logarithmic axis."
+def losses_alt(records: Sequence[Record], changes: Sequence[int] = ()) -> str:
+    """Return what a picture of the losses shows, in words: their values at both ends, halfway and at `changes`."""
+    courses = {}
+    for name in _tasks(records):
+        taken = np.array([(record.step, record.losses[name]) for record in records if name in record.tasks])
+        courses[name] = _course(taken[:, 0], taken[:, 1], changes)
+    said = f"; a mark where something was changed, from step {', '.join(map(str, changes))} on" if changes else ""
+    return lines(f"Losses over {len(records)} steps, smoothed, on a logarithmic axis{said}.", courses)
 
 
 def _tasks(records: Sequence[Record]) -> list[str]:

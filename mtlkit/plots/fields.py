@@ -10,6 +10,7 @@ from matplotlib import rc_context
 from torch import Tensor
 
 from mtlkit.plots.style import LINES, STYLE, Picture
+from mtlkit.plots.words import lines, loud_parts, number
 
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
@@ -21,6 +22,7 @@ def points(spaces: Mapping[str, tuple[Tensor, Sequence[str]]], *, most: int = 60
         spaces: title → features `[N, C]` and the kind of each.
         most: points that are shown of each.
     """
+    middles = {}
     with rc_context(STYLE):
         figure = Picture(figsize=(4.2 * len(spaces), 4.0))
         for axes, (title, (features, kinds)) in zip(
@@ -32,9 +34,11 @@ def points(spaces: Mapping[str, tuple[Tensor, Sequence[str]]], *, most: int = 60
             for name, (colour, _), mark in zip(names, cycle(LINES), cycle(MARKS), strict=False):
                 own = flat[shown == name]
                 axes.scatter(*own.T, s=12, color=colour, marker=mark, alpha=0.7, linewidths=0, label=name)
+                (x, y), (wide, high) = own.mean(0), own.std(0)
+                middles[f"{title}, {name}"] = f"{x:.1f} ± {wide:.1f} and {y:.1f} ± {high:.1f}"
             axes.set(xlabel="first direction", ylabel="second direction", title=title)
             axes.legend(fontsize=7)
-    figure.alt = f"Points of {' and '.join(spaces)} along two directions, marked as {', '.join(names)}."
+    figure.alt = lines("Points along two directions; mean and spread of each kind along the first and second:", middles)
     return figure
 
 
@@ -69,8 +73,11 @@ def spectrogram(frames: Tensor, *, hop: float = 0.01, marks: Mapping[float, str]
             axes.text(at, frames.shape[1] * 0.98, said, color="w", ha="center", va="top", fontsize=12, weight="bold")
         axes.grid(visible=False)
         axes.set(xlabel="time in seconds", ylabel="mel band")
-    heard = f", with {', '.join(marks.values())} marked" if marks else ""
-    figure.alt = f"A spectrogram of {hop * len(frames):.1f} seconds and {frames.shape[1]} mel bands{heard}."
+    marked = ", ".join(f"{said} at {at:.2f} s" for at, said in dict(marks or {}).items())
+    figure.alt = (
+        f"A spectrogram of {hop * len(frames):.1f} seconds and {frames.shape[1]} mel bands.\n"
+        f"Loud: {loud_parts(frames, hop)}." + (f"\nMarked: {marked}." if marked else "")
+    )
     return figure
 
 
@@ -81,6 +88,7 @@ def calibration(said: Mapping[str, tuple[Any, Any]], bins: int = 5) -> Picture:
         said: name → probabilities `[N]`, and what was true, 0 or 1 `[N]`.
         bins: equally wide ones.
     """
+    points_of = {}
     with rc_context(STYLE):
         figure = Picture(figsize=(4.6, 3.8))
         axes = figure.add_subplot()
@@ -91,11 +99,13 @@ def calibration(said: Mapping[str, tuple[Any, Any]], bins: int = 5) -> Picture:
             there = [b for b in range(bins) if (which == b).any()]
             at, share = ([part[which == b].mean() for b in there] for part in (p, y))
             axes.plot(at, share, color=colour, linestyle=line, marker=mark, label=name)
-            for x, height, b in zip(at, share, there, strict=True):
-                axes.annotate(
-                    str((which == b).sum()), (x, height), xytext=(4, -10), textcoords="offset points", fontsize=7
-                )
+            counts = [int((which == b).sum()) for b in there]
+            points_of[name] = ", ".join(
+                f"{number(x)} said, {number(true)} so (of {n})" for x, true, n in zip(at, share, counts, strict=True)
+            )
+            for x, height, n in zip(at, share, counts, strict=True):
+                axes.annotate(str(n), (x, height), xytext=(4, -10), textcoords="offset points", fontsize=7)
         axes.set(xlabel="probability that was said", ylabel="share that was so", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.legend()
-    figure.alt = f"Share that was so over the probability said, in {bins} bins, for {', '.join(said)}."
+    figure.alt = lines(f"Share that was so over the probability that was said, in {bins} bins.", points_of)
     return figure

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import rc_context
 
 from mtlkit.plots.style import BLUE, RED, STYLE, Picture
+from mtlkit.plots.words import lines, listed
 
 
 def front(
@@ -66,8 +67,13 @@ def front(
         words = {"seconds": "seconds of training on one core", "steps": "steps taken in the same time"}
         right.set(xlabel=words.get(cost, cost), ylabel="Δm in %, above 0 is better than alone")
         figure.legend(*left.get_legend_handles_labels(), fontsize=8, loc="outside upper center", ncols=4)
-    figure.alt = (
+    said = dict(zip((*labels, "Δm", cost), (*columns, f"{split} Δm", cost), strict=True))
+    figure.alt = lines(
         f"Left: {labels[1]} over {labels[0]} of {len(static)} static weights and {len(methods)} methods with 95 % "
-        f"intervals. Right: Δm over {cost}."
+        f"intervals. Right: Δm over {cost}. All on {split}:",
+        {
+            name: listed({label: s[key] for label, key in said.items() if key in s and not np.isnan(s[key].mean)})
+            for name, s in summaries.items()
+        },
     )
     return figure

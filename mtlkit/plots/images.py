@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from mtlkit.cases.seen import SeenBox, SeenImage, see_boxes
 from mtlkit.plots.style import ORANGE, SKY, STYLE, Picture
+from mtlkit.plots.words import lines, place_of, seen_in_words
 
 MOST_LABELS = 10  # more in one tile would hide the image
+ANSWERED = "Images with true boxes (dashed), and found ones with class and confidence (solid)."
 
 
 def samples(dataset: Any, indices: Sequence[int], columns: int = 8) -> Picture:
@@ -19,22 +21,26 @@ def samples(dataset: Any, indices: Sequence[int], columns: int = 8) -> Picture:
     grid = -(-len(indices) // columns), columns
     with rc_context(STYLE):
         figure = Picture(figsize=(1.35 * columns, 1.55 * grid[0]))
-        for k, seen in enumerate(see_boxes(dataset, indices), 1):
-            draw_sample(figure.add_subplot(*grid, k), seen)
-    figure.alt = f"{len(indices)} images, each with its class and a labelled box around every object."
+        seen = see_boxes(dataset, indices)
+        for k, one in enumerate(seen, 1):
+            draw_sample(figure.add_subplot(*grid, k), one)
+    figure.alt = f"Images, each with its class and a labelled box around every object.\n{seen_in_words(seen)}"
     return figure
 
 
 def rows(chosen: Mapping[str, Sequence[tuple[Any, int]]]) -> Picture:
     """Show one row of samples, each from (data set, index), for every name in `chosen`."""
     columns = max(map(len, chosen.values()))
+    found = {name: [see_boxes(dataset, [index])[0] for dataset, index in row] for name, row in chosen.items()}
     with rc_context(STYLE):
         figure = Picture(figsize=(1.6 * columns, 1.9 * len(chosen)))
-        for part, (name, row) in zip(figure.subfigures(len(chosen), squeeze=False)[:, 0], chosen.items(), strict=True):
+        for part, (name, row) in zip(figure.subfigures(len(found), squeeze=False)[:, 0], found.items(), strict=True):
             part.suptitle(name, x=0.02, ha="left", fontsize=10, weight="bold")
-            for k, (dataset, index) in enumerate(row, 1):
-                draw_sample(part.add_subplot(1, columns, k), see_boxes(dataset, [index])[0])
-    figure.alt = f"Images with classes and labelled boxes; one row each for {', '.join(chosen)}."
+            for k, seen in enumerate(row, 1):
+                draw_sample(part.add_subplot(1, columns, k), seen)
+    figure.alt = "Rows of images with classes and labelled boxes.\n" + "\n".join(
+        f"{name}:\n{seen_in_words(row)}" for name, row in found.items()
+    )
     return figure
 
 
@@ -72,7 +78,7 @@ def answered(seen: Sequence[SeenImage], columns: int = 6) -> Picture:
         figure = Picture(figsize=(1.6 * columns, 1.75 * grid[0]))
         for k, image in enumerate(seen, 1):
             draw_answers(figure.add_subplot(*grid, k), image)
-    figure.alt = predictions_alt(len(seen))
+    figure.alt = f"{ANSWERED}\n{seen_in_words(seen)}"
     return figure
 
 
@@ -92,7 +98,8 @@ def gallery(images: Sequence[Tensor], *, title: str, columns: int = 9) -> Pictur
             axes.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy())
             axes.axis("off")
         figure.suptitle(title, fontsize=10)
-    figure.alt = f"{len(images)} images: {title}."
+    colours = {k: ", ".join(f"{100 * part:.0f}" for part in image.mean((1, 2))) for k, image in enumerate(images, 1)}
+    figure.alt = lines(f"{len(images)} images: {title}. Mean red, green and blue of each, in %:", colours)
     return figure
 
 
@@ -116,13 +123,11 @@ def heat(images: Tensor, maps: Mapping[str, Tensor]) -> Picture:
             axes.grid(visible=False)
         for axes, name in zip(tiles[:, 0], ("image", *maps), strict=True):
             axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-    figure.alt = f"{len(images)} images and maps of the pixels that count: {', '.join(maps)}."
+    figure.alt = lines(
+        f"{len(images)} images, and below each the pixels that count; in which ninth of it most of a map lies:",
+        {name: ", ".join(map(place_of, found)) for name, found in maps.items()},
+    )
     return figure
-
-
-def predictions_alt(number: int) -> str:
-    """Return what a picture of predictions shows, in words."""
-    return f"{number} images with true boxes (dashed) and predicted boxes with class and confidence (solid)."
 
 
 def draw_sample(axes: Axes, seen: SeenImage) -> None:

@@ -10,9 +10,10 @@ from matplotlib.figure import FigureBase
 
 from mtlkit.cases.seen import Seen, SeenImage, SeenRow, SeenText
 from mtlkit.plots.curves import draw_losses, losses_alt
-from mtlkit.plots.images import draw_answers, predictions_alt
+from mtlkit.plots.images import ANSWERED, draw_answers
 from mtlkit.plots.style import GREEN, STYLE, Picture
-from mtlkit.plots.text import draw_lines, draw_rows, lines_alt, rows_alt
+from mtlkit.plots.text import draw_lines, draw_rows
+from mtlkit.plots.words import listed, seen_in_words
 from mtlkit.training import Record
 
 
@@ -26,18 +27,14 @@ def draw_seen(part: FigureBase, seen: Sequence[Seen], columns: int = 6) -> str:
     images = [one for one in seen if isinstance(one, SeenImage)]
     lines = [(one.given, one.answer or "", one.right) for one in seen if isinstance(one, SeenText)]
     rows = [one for one in seen if isinstance(one, SeenRow)]
-    said = []
     if images:
         for k, image in enumerate(images, 1):
             draw_answers(part.add_subplot(-(-len(images) // columns), columns, k), image)
-        said.append(predictions_alt(len(images)))
     if lines:
         draw_lines(part.add_subplot(), lines)
-        said.append(lines_alt(len(lines)))
     if rows:
         draw_rows(part.add_subplot(), rows)
-        said.append(rows_alt(rows))
-    return " ".join(said)
+    return f"{ANSWERED if images else 'Unseen samples, with what the model says.'}\n{seen_in_words(seen)}"
 
 
 def run(records: Sequence[Record], seen: Sequence[Seen], scores: Mapping[str, float]) -> Picture:
@@ -56,7 +53,7 @@ def run(records: Sequence[Record], seen: Sequence[Seen], scores: Mapping[str, fl
         table.text(0.05, 0.9, text, family="monospace", va="top", fontsize=11 if len(lines) < 6 else 8)
         if any(isinstance(one, SeenImage) and (one.boxes or one.found) for one in seen):
             top.suptitle("orange, dashed: true boxes    blue, solid: predicted, with class and confidence", fontsize=10)
-    figure.alt = f"{said} {losses_alt(records)}"
+    figure.alt = f"{said}\nScores on unseen test samples: {listed(scores)}.\n{losses_alt(records)}"
     return figure
 
 
@@ -80,9 +77,12 @@ def steered(records: Sequence[Any], changes: Sequence[int], seen: Sequence[Seen]
         if plane:
             _draw_trail(parts[1], records, plane)
         said = draw_seen(right, seen, columns=3) if right else ""
-    marks = f" A mark where something was changed: step {', '.join(map(str, changes))}." if changes else ""
-    trail = f" A trail in the plane of {' and '.join(plane)}." if plane else ""
-    figure.alt = f"{losses_alt(records)}{marks}{said and ' ' + said}{trail}"
+    scored = [record for record in records if record.scores]
+    trail = f"A trail of scores: {', '.join(map(_axis, plane))}." if plane else ""
+    for record in scored[:1] + scored[1:][-1:] if plane else ():
+        point = {_axis(name): record.scores.get(name, math.nan) for name in plane}
+        trail += f" At step {record.step}: {listed(point)}."
+    figure.alt = "\n".join(part for part in (losses_alt(records, changes), trail, said) if part)
     return figure
 
 

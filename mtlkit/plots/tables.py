@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter
 from torch import Tensor
 
 from mtlkit.plots.style import LINES, STYLE, Picture
+from mtlkit.plots.words import lines, listed, number
 
 MARKS = ("o", "s", "^", "D", "v")
 
@@ -38,7 +39,7 @@ def intervals(groups: Mapping[str, Mapping[str, Any]], *, xlabel: str, zero: flo
         axes.set(xlabel=xlabel, ylim=(len(names) - 0.5, -0.5))
         if len(columns) > 1:
             figure.legend(loc="outside upper center", ncols=len(columns))
-    figure.alt = f"{xlabel}, means with 95 % intervals, of {', '.join(columns)} for {', '.join(names)}."
+    figure.alt = lines(f"{xlabel}: means with 95 % intervals.", {name: listed(groups[name]) for name in names})
     return figure
 
 
@@ -64,7 +65,10 @@ def bands(curves: Mapping[str, Mapping[float, Any]], *, xlabel: str, ylabel: str
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         axes.minorticks_off()
         axes.legend()
-    figure.alt = f"Curves of {ylabel} over {xlabel} with 95 % bands: {', '.join(curves)}."
+    figure.alt = lines(
+        f"Curves of {ylabel} over {xlabel} with 95 % bands.",
+        {name: ", ".join(f"{number(y)} at {x:,.10g}" for x, y in curve.items()) for name, curve in curves.items()},
+    )
     return figure
 
 
@@ -93,7 +97,13 @@ def squares(values: Any, rows: Sequence[str], columns: Sequence[str], *, title: 
         axes.set_yticks(range(len(rows)), rows)
         axes.grid(visible=False)
         axes.set_title(title, fontsize=10)
-    figure.alt = f"{title}: a table of {len(rows)} rows ({', '.join(rows)}) and {len(columns)} columns."
+    said = (
+        ", ".join(
+            f"{name} {form.format(value)}" for name, value in zip(columns, line, strict=True) if np.isfinite(value)
+        )
+        for line in values
+    )
+    figure.alt = "\n".join([f"A table: {title}.", *(f"{row}: {line}" for row, line in zip(rows, said, strict=True))])
     return figure
 
 
@@ -110,10 +120,10 @@ def choices(
     """
     with rc_context(STYLE):
         figure = Picture(figsize=(3.2 * len(panels), 3.0))
-        for axes, (ylabel, lines) in zip(
+        for axes, (ylabel, drawn) in zip(
             figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
         ):
-            for (name, line), (colour, dash), mark in zip(lines.items(), cycle(LINES), cycle(MARKS), strict=False):
+            for (name, line), (colour, dash), mark in zip(drawn.items(), cycle(LINES), cycle(MARKS), strict=False):
                 means, halves = zip(
                     *((v.mean, v.half) if hasattr(v, "half") else (float(v), 0.0) for v in line.values()), strict=True
                 )
@@ -125,7 +135,14 @@ def choices(
             else:
                 axes.set_ylim(bottom=0)
             axes.set(xlabel=xlabel, ylabel=ylabel)
-            if len(lines) > 1:
+            if len(drawn) > 1:
                 axes.legend(fontsize=8)
-    figure.alt = f"Over {xlabel}, now {at:g}: " + "; ".join(f"{y} of {', '.join(lines)}" for y, lines in panels.items())
+    figure.alt = lines(
+        f"{len(panels)} panels over {xlabel}, now {at:g}.",
+        {
+            f"{ylabel}, {name}": ", ".join(f"{number(y)} at {x}" for x, y in line.items())
+            for ylabel, drawn in panels.items()
+            for name, line in drawn.items()
+        },
+    )
     return figure

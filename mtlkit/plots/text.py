@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
-from mtlkit.cases.seen import SeenRow
+from mtlkit.cases.seen import SeenRow, SeenText
 from mtlkit.plots.style import GREEN, RED, STYLE, Picture
+from mtlkit.plots.words import seen_in_words
 
 
 def answers(rows: Sequence[tuple[str, str, str]]) -> Picture:
@@ -14,13 +15,9 @@ def answers(rows: Sequence[tuple[str, str, str]]) -> Picture:
     with rc_context(STYLE):
         figure = Picture(figsize=(8, 0.3 + 0.34 * (1 + len(rows))))
         draw_lines(figure.add_subplot(), rows)
-    figure.alt = lines_alt(len(rows))
+    seen = [SeenText("", given, right, answer) for given, answer, right in rows]
+    figure.alt = f"Questions, the answers that the model writes, and the right ones.\n{seen_in_words(seen)}"
     return figure
-
-
-def lines_alt(number: int) -> str:
-    """Return what a table of answers shows, in words."""
-    return f"A table of {number} questions, the answers that the model writes, and the right ones."
 
 
 def draw_lines(axes: Axes, rows: Sequence[tuple[str, str, str]]) -> None:
@@ -36,11 +33,6 @@ def draw_lines(axes: Axes, rows: Sequence[tuple[str, str, str]]) -> None:
         axes.text(0.42, line, written, family="monospace", va="center", color=GREEN if good else RED)
         axes.text(0.70, line, "✓" if good else "✗", va="center", color=GREEN if good else RED)
         axes.text(0.75, line, right, family="monospace", va="center", color="0.4")
-
-
-def rows_alt(rows: Sequence[SeenRow]) -> str:
-    """Return what a table of rows shows, in words."""
-    return f"A table of {len(rows)} samples, with what is true and what the model says: {', '.join(_tasks(rows))}."
 
 
 def draw_rows(axes: Axes, rows: Sequence[SeenRow]) -> None:

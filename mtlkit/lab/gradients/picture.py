@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib import rc_context
 
 from mtlkit.plots.style import BLUE, GREEN, ORANGE, PINK, RED, SKY, STYLE, Picture
+from mtlkit.plots.words import lines
 
 
 def draw_gradients(jacobian: np.ndarray, directions: Mapping[str, np.ndarray]) -> Picture:
@@ -33,5 +34,11 @@ def draw_gradients(jacobian: np.ndarray, directions: Mapping[str, np.ndarray]) -
         figure.legend(loc="outside right upper")
     hurt = {name: [t for t, g in zip("AB", jacobian, strict=True) if g @ d < -1e-9] for name, d in directions.items()}
     said = "; ".join(f"{name} hurts {' and '.join(tasks)}" for name, tasks in hurt.items() if tasks)
-    figure.alt = f"Two gradients and the directions of {', '.join(directions)}. {said or 'None hurts a task'}."
+    figure.alt = lines(
+        f"Two gradients and the directions of {', '.join(directions)}. {said or 'None hurts a task'}.",
+        {
+            name: f"length {np.linalg.norm(tip):.2f} at {np.degrees(np.arctan2(tip[1], tip[0])):.0f}°"
+            for name, tip in arrows.items()
+        },
+    )
     return figure

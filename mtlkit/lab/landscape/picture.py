@@ -7,6 +7,7 @@ from matplotlib import rc_context
 
 from mtlkit.lab.landscape.landscape import Landscape
 from mtlkit.plots.style import BLUE, LINES, RED, STYLE, Picture
+from mtlkit.plots.words import lines
 
 
 def draw_landscape(
@@ -42,8 +43,14 @@ def draw_landscape(
         axes.set(xlabel="shared parameter 1", ylabel="shared parameter 2")
         axes.grid(False)
         figure.legend(loc="outside upper center", ncols=4, fontsize=8)
-    figure.alt = (
-        f"Level lines of the weighted loss of tasks {' and '.join(weights)} over two shared parameters, Pareto set, "
-        f"gradients at the start, and the paths of {', '.join(paths)}."
+    lengths = ", ".join(f"{task} {np.linalg.norm(g):.2f}" for task, g in zip(weights, gradients, strict=True))
+    figure.alt = lines(
+        f"Level lines of the weighted loss of tasks {' and '.join(weights)} over two shared parameters, and the Pareto "
+        f"set. Gradients at the start ({start[0]:.2f}, {start[1]:.2f}) have the lengths {lengths}. Paths end at:",
+        {
+            name: f"({path[-1][0]:.2f}, {path[-1][1]:.2f}), losses "
+            + ", ".join(f"{task} {loss:.3f}" for task, loss in zip(weights, place.losses(path[-1]), strict=True))
+            for name, path in paths.items()
+        },
     )
     return figure

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import torch
 from IPython.core.getipython import get_ipython
-from IPython.display import display
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -20,6 +19,7 @@ from mtlkit.lab.panel.loop import TOTALS, OwnLoop
 from mtlkit.lab.panel.thread import LoopThread, go_on_or_end
 from mtlkit.lab.steering.link import Link, View
 from mtlkit.lab.steering.records import LabRecord, Run, load_runs, save_runs
+from mtlkit.plots.style import Kept
 from mtlkit.weighting import WeightingError
 from mtlkit.weighting.graph import Shared
 
@@ -90,7 +90,7 @@ class LossPanel(Shown):
         self._thread: LoopThread | None = None
         self._shell: Any = get_ipython()
         self._in_kernel = hasattr(self._shell, "kernel")
-        self._picture: Any = None
+        self._picture: Kept | None = None
         if self._shell is not None:
             self._shell.events.register("post_run_cell", self._cell_is_done)
         if self._in_kernel:
@@ -298,7 +298,7 @@ class LossPanel(Shown):
     # life
 
     def _ipython_display_(self) -> None:
-        self._picture = display(self.picture(), display_id=True)
+        self._picture = Kept(self.picture())
         self.show_widget()
         self._shown[self.name] = self
 
