@@ -62,10 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a case and print the scores")
     _add_case_options(train, "scenes")
     train.add_argument(
-        "--seconds", type=_positive, help="train for so many seconds (default: the case's own, 60 on scenes)"
+        "--seconds", type=_positive, help="train for this many seconds (default: the case's own, 60 on scenes)"
     )
-    train.add_argument("--epochs", type=_positive, help="train for so many passes over the data")
-    train.add_argument("--steps", type=_whole, help="train for so many steps; of several limits the first one ends it")
+    train.add_argument("--epochs", type=_positive, help="train for this many passes over the data")
+    train.add_argument("--steps", type=_whole, help="train for this many steps; the first limit reached ends it")
     train.add_argument(
         "--weights",
         type=_weights,
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, help="folder for checkpoint.safetensors, written now and then and at the end"
     )
     train.add_argument("--save-every", type=_positive, default=30.0, help="seconds between checkpoints (default: 30)")
-    train.add_argument("--resume", action="store_true", help="go on with the run in --out; its data and model are kept")
+    train.add_argument("--resume", action="store_true", help="continue the run in --out, with its data and model")
     train.add_argument("--picture", type=Path, help="draw test images with boxes and the loss curves into this file")
     _add_run_options(train)
     train.set_defaults(run=_command("train"))
@@ -107,19 +107,19 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("checkpoint", type=Path)
     _add_case_options(report, None)
     report.add_argument("--out", type=Path, default=Path("report.html"), help="the file (default: report.html)")
-    report.add_argument("--draws", type=_whole, default=200, help="of the bootstrap over samples (default: 200)")
-    report.add_argument("--note", action="append", help="a line on what was tuned on what; may be given several times")
+    report.add_argument("--draws", type=_whole, default=200, help="draws of the bootstrap over samples (default: 200)")
+    report.add_argument("--note", action="append", help="a line that says what was tuned on what; may be repeated")
     report.set_defaults(run=_command("report"))
 
     data = commands.add_parser("data", help="list, download or export data sets").add_subparsers(
         required=True, metavar="ACTION"
     )
-    data.add_parser("list", help="what there is").set_defaults(run=_data_list)
+    data.add_parser("list", help="list cases and downloads").set_defaults(run=_data_list)
     get = data.add_parser("get", help="download, check and unpack")
     get.add_argument("name")
     get.add_argument("--folder", type=Path, help="data folder (default: data/, or $MTLKIT_DATA)")
     get.set_defaults(run=_data_get)
-    look = data.add_parser("look", help="say what is in a folder of photographs, and what looks wrong")
+    look = data.add_parser("look", help="show what is in a folder of photographs, and what looks wrong")
     look.add_argument("folder", type=Path)
     look.add_argument(
         "--picture", type=Path, default=Path("look.png"), help="a sheet of photographs (default: look.png)"
@@ -135,12 +135,12 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--scene-class", default="texture")
     export.set_defaults(run=_data_export)
 
-    bench = commands.add_parser("bench", help="measure, side by side in one run")
+    bench = commands.add_parser("bench", help="run a benchmark: contestants side by side in one run")
     bench.add_argument("what", choices=BENCHES)
     bench.add_argument("--seconds", type=_positive, default=60.0, help="budget of each contestant; length of the soak")
-    bench.add_argument("--case", default="scenes", help="what quality, sharing, training, live and soak train")
+    bench.add_argument("--case", default="scenes", help="the case for quality, sharing, training, live and soak")
     bench.add_argument("--photos", type=Path, help="folder with oxford-iiit-pet/ and bccd/, for 'photos'")
-    bench.add_argument("--figures", type=Path, help="folder for numbers and picture of 'training', e.g. figures")
+    bench.add_argument("--figures", type=Path, help="folder for numbers and a picture of 'training', e.g. figures")
     bench.add_argument("--json", action="store_true", help="the last line is one JSON object (it always is)")
     bench.set_defaults(run=_bench)
 
@@ -151,21 +151,21 @@ def _parser() -> argparse.ArgumentParser:
         "--case", "--problem", action="append", help="for weighting: any case (default: multimnist and scenes)"
     )
     experiments.add_argument(
-        "--workers", type=_whole, help="runs side by side (default: one a core, or 1 where seconds are the budget)"
+        "--workers", type=_whole, help="runs side by side (default: one per core, or 1 where seconds are the budget)"
     )
     experiments.add_argument(
         "--seeds", type=_whole, help="number of seeds (default: 10 for weighting and claims, else 5)"
     )
     experiments.set_defaults(run=_experiments)
 
-    progress = commands.add_parser("progress", help="say which exercises and questions you have solved so far")
-    progress.add_argument("--forget", action="store_true", help="delete the file in which that is kept")
+    progress = commands.add_parser("progress", help="show which exercises and questions you have solved so far")
+    progress.add_argument("--forget", action="store_true", help="delete the file that records it")
     progress.set_defaults(run=_progress)
 
-    doctor = commands.add_parser("doctor", help="say whether everything is here that the course needs")
+    doctor = commands.add_parser("doctor", help="check whether everything that the course needs is here")
     doctor.set_defaults(run=_doctor)
 
-    figures = commands.add_parser("figures", help="draw every picture of the README again")
+    figures = commands.add_parser("figures", help="redraw every picture of the README")
     figures.add_argument("--folder", type=Path, default=Path("figures"))
     figures.set_defaults(run=_figures)
 
@@ -175,13 +175,13 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--nbgrader", type=Path, metavar="DIR", help="a course directory for nbgrader")
     form.add_argument("--otter", type=Path, metavar="DIR", help="notebooks for otter assign")
     export.add_argument(
-        "--only", nargs="+", default=[], metavar="NN", help="these notebooks, such as 02 05 (default: all)"
+        "--only", nargs="+", default=[], metavar="NN", help="only these notebooks, such as 02 05 (default: all)"
     )
     export.add_argument(
-        "--allow", nargs="+", default=[], metavar="ID", help="whose solutions students may see: 02, 03.1"
+        "--allow", nargs="+", default=[], metavar="ID", help="show students the solutions of these, e.g. 02 03.1"
     )
-    export.add_argument("--seed", type=_whole, help="of the hidden draws; say none, and one is drawn")
-    export.add_argument("--notebooks", type=Path, default=Path("notebooks"), help="where the course is")
+    export.add_argument("--seed", type=_whole, help="seed of the hidden draws (default: a random one)")
+    export.add_argument("--notebooks", type=Path, default=Path("notebooks"), help="folder of the course's notebooks")
     export.set_defaults(run=_export)
     return parser
 
@@ -206,10 +206,10 @@ def _add_case_options(parser: argparse.ArgumentParser, default: str | None) -> N
 
 def _add_setup_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=_whole, help="samples in a batch (default: the case's own)")
-    parser.add_argument("--seed", type=_seed, help="of data, initialisation and order")
+    parser.add_argument("--seed", type=_seed, help="seed of data, initialisation and order")
     parser.add_argument("--method", help="weighting method, a name in mtlkit.weighting (default: StaticWeights)")
     parser.add_argument(
-        "--accumulate", type=_whole, default=1, help="go through each batch in so many parts: less memory"
+        "--accumulate", type=_whole, default=1, help="process each batch in this many parts: less memory"
     )
     parser.add_argument("--recompute", action="store_true", help="activation checkpointing: less memory, slower")
 

@@ -184,7 +184,7 @@ def _train_and_save(
 
     def end(number: int, _: Any) -> None:
         if number == signal.SIGTERM and group.size > 1:
-            raise group.broken("told to end by torchrun")
+            raise group.broken("torchrun told it to end")
         interrupted.append(number)
 
     previous = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -210,7 +210,7 @@ def _train_and_save(
             signal.signal(number, handler)
         bar.close()
     if not records:
-        raise ValueError("the checkpoint has already come this far: give more --seconds, --epochs or --steps")
+        raise ValueError("the checkpoint has already reached this limit: give more --seconds, --epochs or --steps")
     save(records[-1])
     return records, bool(interrupted)
 
@@ -257,7 +257,7 @@ def look(options: argparse.Namespace) -> int:
     for split in splits:
         print("\n".join(split.lines()))
     if same := photos.same_pictures(splits):
-        print(f"{len(same):,} photographs are in both splits, so scores will flatter: {', '.join(same[:3])}")
+        print(f"{len(same):,} photographs are in both splits, so scores will be too good: {', '.join(same[:3])}")
     (train, *_) = splits
     plots.samples(train.photos, train.shown[:24]).savefig(options.picture, dpi=110)
     print(f"drew {options.picture}: photographs of {train.name!r}, those with suspicious boxes first")

@@ -2,7 +2,7 @@
 
 By default the system holds a small message back until the browser has confirmed the one before it, which it does after
 40 ms (Nagle's algorithm and delayed acknowledgement). Each message about a slider is one of several small ones, so a
-live lab would wait in each step. The Makefile enables this; without it everything works, only later.
+live lab would wait in each step. The Makefile enables this; without it everything works, with more delay.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""What each task pays. A loss takes a head's output and the batch and returns one scalar.
+"""The losses of the tasks. A loss takes a head's output and the batch and returns one scalar.
 
 Targets may be missing in some or all samples of a batch: the loss is the mean over what is labelled, and where
 nothing is labelled it is 0, still attached to the graph so that `backward` works.
@@ -35,7 +35,7 @@ def regression_loss(output: Tensor, batch: Batch, target: str) -> Tensor:
 def counting_loss(output: Tensor, batch: Batch, target: str) -> Tensor:
     """Negative log-likelihood `[]` of counts `batch[target] [B]` under Poisson's law with means `output [B]`.
 
-    A mean over targets that are not NaN. At its least it is about ½ log(2π n) for a count n, not 0.
+    A mean over targets that are not NaN. Its minimum is about ½ log(2π n) for a count n, not 0.
     """
     output = at_least_float32(output)
     wanted = batch[target].to(output).reshape(output.shape)
@@ -57,14 +57,14 @@ def map_loss(logits: Tensor, batch: Batch, target: str) -> Tensor:
         raise DataError(f"{target!r} is a map of {[*wanted.shape]}, but the head gives one of {[*logits.shape]}")
     known = wanted.isfinite()
     if wanted.device.type == "cpu" and known.any() and not ((wanted >= 0) & (wanted <= 1))[known].all():
-        raise DataError(f"{target!r} has places that are neither 0 nor 1, nor between: mark unknown ones with NaN")
+        raise DataError(f"{target!r} has values outside 0..1: mark unknown places with NaN")
     wanted = torch.where(known, wanted, 0.0).to(at_least_float32(logits))
     each = binary_cross_entropy_with_logits(at_least_float32(logits), wanted, reduction="none")
     return (each * known).sum() / known.sum().clamp(min=1)
 
 
 def check_classes(label: Tensor, classes: int, name: str) -> None:
-    """Raise a `DataError` if a label is no class from 0, nor -1. On a GPU looking means waiting: it says so itself."""
+    """Raise a `DataError` if a label is neither -1 nor a class from 0, but not on a GPU, which reports it by itself."""
     if label.device.type == "cpu" and label.numel():
         low, high = (int(end) for end in label.aminmax())
         if low < -1 or high >= classes:
@@ -84,11 +84,11 @@ def token_loss(logits: Tensor, target: Tensor) -> Tensor:
 def ctc_loss(logits: Tensor, batch: Batch, target: str) -> Tensor:
     """CTC loss `[]` of `logits [B, T, symbols]` with `batch[target] [B, L]`, a mean over the labelled sequences.
 
-    Each sequence pays the negative logarithm of the probability of its symbols, divided by how many they are. Symbols
-    count from 1, as 0 is the blank; -1 fills up.
+    The loss of a sequence is the negative logarithm of the probability of its symbols, divided by their number. Symbols
+    count from 1, as 0 is the blank; -1 is padding.
 
     Raises:
-        DataError: if a sequence has a hole, or more symbols than there are frames for it: it could never be heard.
+        DataError: if a sequence has a hole, or more symbols than its frames can hold.
     """
     said, known = batch[target].long(), (batch[target] > 0).any(1)
     check_classes(said, logits.shape[-1], target)
@@ -104,8 +104,8 @@ def ctc_loss(logits: Tensor, batch: Batch, target: str) -> Tensor:
         if (short := lengths + repeats > frames).any():
             at = int(short.nonzero()[0])
             raise DataError(
-                f"sequence {at} of the batch has {int(lengths[at])} symbols, {int(repeats[at])} of them after the same "
-                f"one, but only {logits.shape[1]} frames: take longer recordings, or a smaller stride"
+                f"sequence {at} of the batch has {int(lengths[at])} symbols, {int(repeats[at])} of them repeated, "
+                f"but only {logits.shape[1]} frames: use longer recordings, or a smaller stride"
             )
     log_probabilities = log_softmax(at_least_float32(logits), -1).transpose(0, 1)
     each = torch_ctc_loss(log_probabilities, said.clamp(min=1), frames, lengths, reduction="none")
@@ -117,12 +117,12 @@ def detection_loss(output: Detections, batch: Batch, *, box_weight: float = 2.5,
 
     `focus` is the exponent by which cells that are nearly right count less; 0 counts all the same.
 
-    A responsible cell (see `responsible_cells`) pays 1 - GIoU for its box (Rezatofighi et al., CVPR 2019). The target
+    A responsible cell (see `responsible_cells`) adds 1 - GIoU for its box (Rezatofighi et al., CVPR 2019). The target
     of its class is not 1 but rises from 0.3 to 1 with the IoU that its box has reached, so that the score learns how
     good the box is. Every other target is 0 (quality focal loss, Li et al., "Generalized Focal Loss", NeurIPS 2020,
     section 3.1, with a floor so that classes are learned before boxes are good).
 
-    Images whose boxes are missing (`has_boxes` false) pay nothing; images known to be empty do.
+    Images whose boxes are missing (`has_boxes` false) are left out of the loss; images known to be empty count.
     """
     logits = at_least_float32(output.logits).flatten(2)  # (B, C, cells)
     boxes = output.boxes.flatten(2).mT  # (B, cells, 4)
@@ -143,10 +143,10 @@ def detection_loss(output: Detections, batch: Batch, *, box_weight: float = 2.5,
 
 
 def responsible_cells(batch: Batch, grid: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Say for each cell of a `grid` (rows, columns) which box it answers for, if any.
+    """Say for each cell of a `grid` (rows, columns) which box it is responsible for, if any.
 
-    A cell answers for the box whose centre is nearest to its own, if that is at most one stride away along x and y:
-    about four cells a box (centre sampling, Tian et al., "FCOS", ICCV 2019, in its follow-up of 2020).
+    A cell is responsible for the box whose centre is nearest to its own, if that is at most one stride away along x
+    and y: about four cells per box (centre sampling, Tian et al., "FCOS", ICCV 2019, in its follow-up of 2020).
 
     Returns:
         index of the nearest box `int64 [B, cells]`, and whether the cell is responsible `bool [B, cells]`.

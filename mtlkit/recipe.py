@@ -1,4 +1,4 @@
-"""The names from before there were cases, for scripts that use them. New ones take `mtlkit.cases`."""
+"""The names from before there were cases, for scripts that use them. New scripts use `mtlkit.cases`."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -121,7 +121,7 @@ def test_samples_with_answers():
     row = SeenRow({"name": "Anna", "age": "3"}, {"sex": "f"}, {"sex": "f", "of": "Rome"})
     said = seen_in_words([image, SeenImage(None), row, SeenText("add", "2+2=", "4", "5"), SeenText("add", "1+", "1")])
     assert said.splitlines() == [
-        "1: classify 3 (is 5); boxes 7; found 7 0.91, 3 0.30",
+        "1: classify 3 (true: 5); boxes 7; found 7 0.91, 3 0.30",
         "2: no label",
         "3: Anna, 3; sex f; of Rome",
         "4: '2+2='; the model writes '5'; right is '4'",

@@ -342,7 +342,7 @@ def test_what_is_missing_is_said_in_words():
     assert "returns nothing" in grade("05.3", sometimes).message
     assert "returns nothing" in grade("00.1", lambda losses, weights: print(end="")).message
     assert "not implemented for" in grade("03.2", lambda logits, label: cross_entropy(label, logits)).message
-    assert "one tensor is expected, not a list" in grade("02.1", lambda *a: [_solve("02.1", *a)]).message
+    assert "expected one tensor, not a list" in grade("02.1", lambda *a: [_solve("02.1", *a)]).message
     assert "`losses` in place" in grade("02.3", lambda losses: losses.__setitem__(0, 1.0) or sum(losses)).message
     assert grade("02.2", lambda a, b: _solve("02.2", a, b) + 1j).state == "wrong"
 

@@ -282,7 +282,7 @@ def test_the_readme_loop_is_steered_while_its_cell_runs(page, address):
     at = int(panel.get_attribute("data-step"))
     panel.get_by_role("button", name="Step").click()
     page.wait_for_function(f"Number(document.querySelector('.mtl-lab').dataset.step) === {at + 1}")
-    panel.get_by_role("button", name="Go on").click()
+    panel.get_by_role("button", name="Continue").click()
     page.locator(".jp-OutputArea-output", has_text="1000").last.wait_for(timeout=120_000)
     weights = notebook.ask("[record.weights['depth'] for record in panel.records]")
     changed = next(k for k, weight in enumerate(weights) if weight != 1.0)

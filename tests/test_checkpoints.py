@@ -136,7 +136,7 @@ def test_when_the_disk_is_full_the_last_checkpoint_stays_whole(saved, scenes, mo
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(checkpoints.os, "fsync", full)
-    with pytest.raises(CheckpointError, match=r"the checkpoint from before is whole"):
+    with pytest.raises(CheckpointError, match=r"the previous checkpoint is intact"):
         save_checkpoint(saved, Progress(4, 2.0), {}, **find_case("scenes").setup(batch_size=8, train_set=scenes).states)
     assert saved.read_bytes() == before
     assert [file.name for file in saved.parent.iterdir()] == [saved.name]
@@ -248,7 +248,7 @@ def test_who_may_read_a_checkpoint_is_what_the_system_says(tmp_path):
 
 
 def test_what_cannot_be_written_down_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="no plain value"):
+    with pytest.raises(CheckpointError, match="not a plain value"):
         save_checkpoint(tmp_path / "c", Progress(), {"path": tmp_path})
     assert not list(tmp_path.iterdir())
 

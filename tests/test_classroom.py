@@ -86,7 +86,7 @@ def test_hints_and_solutions_follow_the_settings_of_the_folder(tmp_path, monkeyp
     (tmp_path / "mtlkit.toml").write_text(settings_of([]))
     solution("02.4")
     hint("02.4", 3)
-    assert capsys.readouterr().out.count("is with your instructor") == 2
+    assert capsys.readouterr().out.count("Your instructor has the") == 2
     hint("02.4", 2)
     assert EXERCISES["02.4"].hints[1] in capsys.readouterr().out
     shown = exercise("02.4")._repr_markdown_()

@@ -63,7 +63,7 @@ def test_train_resume_evaluate(capsys, tmp_path):
     assert read_checkpoint(out / "checkpoint.safetensors").config["knobs"]["scene_class"] == "count"
     assert read_checkpoint(out / "checkpoint.safetensors").step == 5
     status, _, err = run(capsys, *arguments)
-    assert status == 1 and "already come this far" in err
+    assert status == 1 and "already reached this limit" in err
 
 
 def test_weights_reach_the_run(capsys, tmp_path):
@@ -123,7 +123,7 @@ def test_every_case_trains_resumes_and_is_scored(capsys, tmp_path, case):
         (("train", "--device", "gpu"), "unknown device 'gpu': expected auto, cpu, cuda"),
         (("train", "--device", "cuda:7"), "there is no"),
         (("train", "--compile", "fast"), "compile='fast': expected one of default"),
-        (("train", "--compile", "--recompute"), "take compile or recompute, not both"),
+        (("train", "--compile", "--recompute"), "use compile or recompute, not both"),
         (("train", "--picture", "run.bmp"), "cannot draw run.bmp: its ending must be one of"),
         (("train", "--picture", "run"), "cannot draw run: its ending"),
         (("data", "look", "/nowhere"), "there is no folder /nowhere"),
@@ -184,7 +184,7 @@ def test_a_warning_is_a_note_for_who_runs_a_command(tmp_path):
     voc(tmp_path, 9, lists=("default",))
     command = [sys.executable, "-m", "mtlkit", "data", "look", str(tmp_path), "--picture", str(tmp_path / "sheet.png")]
     said = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"LC_ALL": "C"})
-    assert "about a fifth of all is taken" in said.stdout and not said.stderr
+    assert "about a fifth of all is used" in said.stdout and not said.stderr
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
     command = [sys.executable, "-m", "mtlkit", "train", "--data", f"voc:{tmp_path}", "--size", "64", "--steps", "2"]
     said = subprocess.run(command, capture_output=True, text=True, check=True)

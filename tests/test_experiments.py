@@ -106,12 +106,12 @@ OTHERS = [experiment(budget="4 steps"), experiment(columns=("score", "seconds", 
 @pytest.mark.parametrize("other", OTHERS)
 def test_rows_made_otherwise_are_not_mixed_in(tmp_path, other):
     list(run(experiment(), 1, tmp_path, workers=1, bar=False))
-    with pytest.raises(ValueError, match=r"toy.csv was made otherwise.*move it away"):
+    with pytest.raises(ValueError, match=r"toy.csv was made differently.*move it away"):
         next(run(other, 2, tmp_path, workers=1, bar=False))
 
 
 def test_a_number_without_a_column_is_refused_and_a_missing_one_is_nan(tmp_path):
-    with pytest.raises(ValueError, match=r"a gives 'score', which is no column of toy\.csv"):
+    with pytest.raises(ValueError, match=r"a gives 'score', which is not a column of toy\.csv"):
         list(run(experiment(columns=("seconds",)), 1, tmp_path / "one", workers=1, bar=False))
     list(run(experiment(columns=("score", "seconds", "ap")), 1, tmp_path, workers=1, bar=False))
     assert math.isnan(read(experiment().file(tmp_path))[0].values["ap"])

@@ -87,7 +87,7 @@ def test_options_that_exclude_each_other_say_so(scenes):
     with pytest.raises(ValueError, match=r"MGDAUB needs the gradients at the features.*bfloat16"):
         run(scenes, "MGDAUB", precision="float16")
     plain = torch.nn.Sequential(torch.nn.Conv2d(3, 64, 8, 8), torch.nn.ReLU())
-    with pytest.raises(ValueError, match=r"finds nothing to compute again.*Blocks"):
+    with pytest.raises(ValueError, match=r"finds nothing to recompute.*Blocks"):
         run(scenes, model=lambda model: type(model)(plain, model.heads), recompute=True)
 
 

@@ -169,7 +169,7 @@ def test_senses_draw_from_pools_and_keep_strangers_for_the_test():
     assert 0 <= sample["see"] <= 9 and 0 <= sample["hear"] <= 9
     again = Senses("train", 50, pictures=3, clips=2, voices="formants")
     assert torch.equal(few.labels["hear"], again.labels["hear"]) and torch.equal(few.images, again.images)
-    with pytest.raises(ValueError, match=r"clips=5000: of this split there are \d+"):
+    with pytest.raises(ValueError, match=r"clips=5000: this split has \d+"):
         Senses("train", 5, clips=5000, voices="formants")
 
 

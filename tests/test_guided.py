@@ -49,7 +49,7 @@ def test_nothing_done_is_not_attempted_and_the_text_is_complete(id):
     untouched = steps((30, 1, 1))
     for answer in (..., None, [], [run(untouched)] if id == "04.5" else untouched):
         assert grade(id, answer).state == "not attempted"
-    assert grade(id, 3).message.startswith("a list is expected here, not int")
+    assert grade(id, 3).message.startswith("expected a list, not int")
     text = exercise(id)._repr_markdown_()
     assert text.count("<details>") == 4 and "lab.run(" in text
 
@@ -66,13 +66,13 @@ WRONG = {
         (steps((200, 1, 1), (200, 1, 0.01)), "not for long enough"),  # nearly 0 is not 0
     ),
     "04.2": (
-        (steps((100, 1, 1), (500, 2, 1), scores=(0.9, 0.1)), "detect came too short"),
-        (steps((100, 1, 1), (500, 2, 1), scores=(0.5, 0.5)), "classify came too short"),
+        (steps((100, 1, 1), (500, 2, 1), scores=(0.9, 0.1)), "detect fell short"),
+        (steps((100, 1, 1), (500, 2, 1), scores=(0.5, 0.5)), "classify fell short"),
         (steps((500, 1, 1), (400, 2, 1), scores=(0.5, 0.1)), "best moment was accuracy 0.50, AP 0.10"),
     ),
     "04.3": (
         (steps((300, 0.2, 1), (400, 1, 1)), "must stay the same"),
-        (steps((400, 0.2, 1)), "that are 400 steps"),
+        (steps((400, 0.2, 1)), "only 400 steps so far"),
         (steps((660, 0.2, 1), method="PCGrad"), "choose static weights"),
         (steps((300, 0.2, 1)) + steps((360, 0.2, 1), method="PCGrad", first=301), "choose static weights"),
         (steps((300, 0.2, 1)) + steps((360, 0.2, 1), rate=0.1, first=301), "learning rate must stay the same"),
@@ -80,7 +80,7 @@ WRONG = {
         (steps((660, 0.01, 1), scores=(0.3, 0.4)), "classify is too quiet"),
     ),
     "04.5": (
-        ([run(steps((660, 1, 1))), run(steps((660, 0.2, 1)))], "no earlier run of a method"),
+        ([run(steps((660, 1, 1))), run(steps((660, 0.2, 1)))], "no earlier run with a method"),
         ([run(steps((660, 1, 1), method="MGDA")), run(steps((660, 1, 1), method="CAGrad"))], "not by hand"),
         ([run(steps((660, 1, 1), method="MGDA")), run(steps((660, 1, 1)), seed=1)], "differ in seed, data or"),
         ([run(steps((660, 1, 1), method="MGDA")), run(steps((200, 1, 1)))], "the last run has 200 steps"),
@@ -91,7 +91,7 @@ WRONG = {
                 run(steps((600, 1, 1), method="MGDA") + steps((60, 1, 1), method="PCGrad", first=601)),
                 run(steps((660, 1, 1))),
             ],
-            "had other methods",
+            "used other methods",
         ),
         ([run(steps((660, 1, 1), method="MGDA", rate=0.1)), run(steps((660, 1, 1)))], "differ in seed, data or"),
         (
@@ -101,7 +101,7 @@ WRONG = {
             ],
             "differ in seed, data or",
         ),
-        ([run(steps((660, 1, 1), method="MGDA")), run(steps((660, 1, 1), scores=(0.5, 0.5)))], "once more"),
+        ([run(steps((660, 1, 1), method="MGDA")), run(steps((660, 1, 1), scores=(0.5, 0.5)))], "try again"),
     ),
 }
 
@@ -157,8 +157,8 @@ def test_more_that_it_forbids():
 
 
 def test_the_wrong_list_is_said_in_words():
-    assert "no list of runs: lab.runs" in grade("04.5", HAND.records).message
-    assert "no list of records" in grade("04.1", [1, 2, 3]).message
+    assert "not a list of runs: pass lab.runs" in grade("04.5", HAND.records).message
+    assert "not a list of records" in grade("04.1", [1, 2, 3]).message
     other = [LabRecord(1, 0.0, "PCGrad", 1.0, {"seg": 1.0}, {"seg": 1.0})]
     assert "has a task 'seg'" in grade("04.1", other).message
 

@@ -209,7 +209,7 @@ def test_the_archive_of_the_authors_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (("train", "news", "good", "a"), "is rated 'good', which is no number"),
+        (("train", "news", "good", "a"), "is rated 'good', which is not a number"),
         (("train", "news", "7", "a"), "valence 7: expected"),
         (("train", "poem", "1", "a"), "domain 'poem'"),
         (("dev", "news", "1", "a"), "split 'dev'"),

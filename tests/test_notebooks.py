@@ -71,6 +71,22 @@ def test_its_text_is_neither_thin_nor_long(notebook):
     assert (600 if is_start(notebook) else 1200) <= words <= 2000, words
 
 
+def test_the_minutes_on_the_card_are_those_of_reading_trying_and_solving(notebook):
+    """150 words or 15 lines of code a minute, the exercises' own minutes, 4 for a quiz, 3 for a widget."""
+    if is_start(notebook):
+        return
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown").partition(
+        "## References"
+    )[0]
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    shown = " ".join(output.get("data", {}).get("text/markdown", "") for output in outputs)
+    stated = [int(minutes) for minutes in re.findall(r"(\d+) min\b", shown)]
+    code = sum(len(cell.source.splitlines()) for cell in code_cells(notebook))
+    needed = len(prose.split()) / 150 + code / 15 + sum(stated) + 4 + 3 * prose.count("Task for the widget")
+    card = int(re.search(r"\*\*Time\*\* (\d+) minutes", prose)[1])
+    assert len(stated) >= 3 and 0.8 * needed <= card <= 1.4 * needed
+
+
 def test_it_has_three_exercises_left_open_and_a_quiz(notebook):
     code = "\n".join(cell.source for cell in code_cells(notebook))
     shown = set(re.findall(r'"(\d\d\.\d)"', "".join(re.findall(r"^exercise\(.*\)$", code, re.M))))

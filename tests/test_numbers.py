@@ -212,10 +212,10 @@ CLAIMS = {
             ],
         ),
         (
-            r"trained on \(by N and N points\)",
+            r"fine-tuned \(by N and N points\)",
             lambda: [100 * transferred(f, "detect + count", "fine-tuned") for f in ("count", "detect")],
         ),
-        (r"what to read; N parameters only", lambda: [round(parameters("scenes"), -4)]),
+        (r"which features to read; N parameters only", lambda: [round(parameters("scenes"), -4)]),
         (
             r"by N to N points\. With 300 labels",
             lambda: sorted(100 * frozen_before_tuned(one) for one in ("detect", "count", "detect + count"))[::2],
@@ -226,7 +226,7 @@ CLAIMS = {
             lambda: sorted(-gains_of_pairs()[one, "colour"] for one in FACTS if one != "colour")[::3],
         ),
         (
-            r"takes N points of AP, the one that competes \(texture\) N, labels drawn by lot N",
+            r"takes N points of AP, the one that competes \(texture\) N, random labels N",
             lambda: [
                 -100 * gap("claims_negative", AP, "detect alone", f"detect + {one}").mean
                 for one in ("count", "texture", "random")
@@ -239,11 +239,11 @@ CLAIMS = {
             ],
         ),
         (
-            r"most of it back, N beside texture and N beside the lot",
+            r"most of the AP: N beside texture and N beside random labels",
             lambda: [mean("claims_negative", f"detect + {one}, weight 0.2", AP) for one in ("texture", "random")],
         ),
         (
-            r"from alone, p = N\); texture pays, with N in place of N",
+            r"from alone, p = N\); but the accuracy of texture is then N instead of N",
             lambda: [
                 negative_gaps()["detect + random, weight 0.2"].p,
                 *(
@@ -253,7 +253,7 @@ CLAIMS = {
             ],
         ),
         (
-            r"from stage 3 on N, a wider network N, .ash-MTL N\.",
+            r"from stage 3 on gave N, a wider network N, .ash-MTL N\.",
             lambda: [
                 mean("claims_negative", f"detect + texture, {one}", AP) for one in ("fork 3", "wider", "Nash-MTL")
             ],
@@ -281,7 +281,7 @@ CLAIMS = {
             lambda: [100 * mean("claims_troubles", "scale: NashMTL", "test left/accuracy")],
         ),
         (r"T = N\. \(3\) Three times", lambda: [2.1] if abs(mixture(MIXED, 2.1)["right"] - 0.1) < 0.005 else []),
-        (r"\(1\) N, in the mean", lambda: [64 * mixture(MIXED, 1.0)["right"]]),
+        (r"\(1\) N, on average", lambda: [64 * mixture(MIXED, 1.0)["right"]]),
     ],
     "07": [
         (r"hard sharing, by N points, and that", lambda: [ways_gap("scenes", "fork 1").mean]),
@@ -297,13 +297,13 @@ CLAIMS = {
     ],
     "08": [
         ("have from N to N names", lambda: [f(map(len, known_names().values())) for f in (min, max)]),
-        (r"to everything gets N % of it", lambda: [100 / len(LANGUAGES)]),
+        (r"every time scores N %", lambda: [100 / len(LANGUAGES)]),
         (
             r'"Language" loses N points when',
             lambda: [-100 * field_gap("language", "language/balanced", "language alone", "EqualWeights").mean],
         ),
         (
-            r"600 joint steps cost as much as N steps of each classifier alone, and N of the translator",
+            r"600 joint steps cost as much as N steps of each classifier alone plus N of the translator",
             lambda: [mean("fields_language_seconds", f"{one} alone", "steps") for one in ("language", "german")],
         ),
         (
@@ -345,13 +345,13 @@ CLAIMS = {
         (r"learns the new jobs best, N and N", lambda: [text("all weights", "add"), text("all weights", "count")]),
         (r"English falls to N, below", lambda: [text("all weights", "english")]),
         (r'enough for "add" \(N; "count" N\)', lambda: [text("adapters", "add"), text("adapters", "count")]),
-        (r"\(N numbers are trained for five tasks", lambda: [trained_adapters()]),
+        (r"adapters hold N numbers for five tasks", lambda: [trained_adapters()]),
         (
             r"would have a loss of N, says the law, and N % of the fits lie between N and N",
             lambda: printed("09", r"231,744,000 parameters: N, N % of the fits between N and N"),
         ),
         (
-            r"at N parameters, the fits agree on N to N, and N was measured",
+            r"at N parameters, the fits agree on N to N, but N was measured",
             lambda: [
                 mean("text", "width 48", "parameters"),
                 *printed("09", r"60,576 parameters: 1.82, 95 % of the fits between N and N"),
@@ -365,7 +365,7 @@ CLAIMS = {
             r"needs most are worth N more to it than eight drawn ones",
             lambda: [gap("insight_channels", "detect", "drawn", "of detect").mean],
         ),
-        (r"And of eight, N are in both sets", lambda: [inside("channels", "none", "in both")]),
+        (r"Of the eight, N on average are in both sets", lambda: [inside("channels", "none", "in both")]),
         (r"hardly notices \(N\)", lambda: [inside("maps", "guided backprop, classify", "head drawn anew")]),
         (
             r"a correlation of N remains when the head is drawn anew, and of N to N when the whole",
@@ -420,7 +420,7 @@ GIVEN = {
         "3,000 pictures in which something has to be found",
         "A weight of 0.2",
         "100,000 samples of one, 1,000 of the other",
-        "32,000 draws, a tenth of them, for 1,000 samples",
+        "a tenth of 32,000 draws, for 1,000 samples",
         "seen 32 times each",
         "dividing by 1,000",
     ],

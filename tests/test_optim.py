@@ -118,7 +118,7 @@ def test_models_without_kernels_and_with_nothing_else_are_optimised():
         optimizer.step()
         optimizer.zero_grad()
         assert all(not torch.equal(p, old) and p.grad is None for p, old in zip(net.parameters(), before, strict=True))
-        with pytest.raises(ValueError, match="that of another model"):
+        with pytest.raises(ValueError, match="belongs to another model"):
             optimizer.load_state_dict(MuonAdamW(small_net()).state_dict())
     frozen = small_net()
     frozen[2].requires_grad_(False)

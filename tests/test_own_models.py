@@ -168,7 +168,7 @@ def test_tied_weights_get_both_gradients_or_it_is_said(method):
     model.heads["t0"].weight = model.encoder[1].weight
     losses = losses_of(model, tasks, next(batches()))
     if METHODS[method]().one_pass(1) is False and getattr(METHODS[method](), "at", "") == "features":
-        with pytest.raises(WeightingError, match=r"'t0' uses a shared parameter behind the shared features"):
+        with pytest.raises(WeightingError, match=r"'t0' uses a shared parameter after the shared features"):
             METHODS[method]().backward(losses, model)
         return
     J = jacobian(losses, model)
@@ -456,7 +456,7 @@ def test_what_is_missing_is_marked():
     assert batch["b"].isnan().tolist() == [False, True, False] and batch["d"].tolist() == [[False], [True], [False]]
     assert batch["e"]["f"].tolist() == [-1, -1, 1]
     assert collate([{"a": torch.tensor(200, dtype=torch.uint8)}, {}])["a"].tolist() == [200, -1]
-    with pytest.raises(DataError, match="'a' of one batch differ in size"):
+    with pytest.raises(DataError, match="'a' in one batch differ in size"):
         collate([{"a": torch.zeros(2)}, {"a": torch.zeros(3)}])
     with pytest.raises(DataError, match="a sample is a str"):
         collate(["text"])
@@ -494,7 +494,7 @@ def test_two_calls_add_up_in_grad(method):
         (lambda o, b: mse_loss(o[:, 0], b["t1"], reduction="none"), r"'t1' has the shape \[8\]: expected one number"),
         (lambda o, b: torch.tensor(0.0), "'t1' is a constant that depends on no trained parameter: .* leave it out"),
         (lambda o, b: 0.0, "'t1' is the float 0.0: expected a tensor with a graph"),
-        (lambda o, b: o[b["t1"] > 99].mean(), "'t1' is nan: .* a mean over none"),
+        (lambda o, b: o[b["t1"] > 99].mean(), "'t1' is nan: .* a mean over no samples"),
     ],
 )
 def test_a_loss_that_is_none_is_refused_with_its_task_and_the_mend(method, loss, said):

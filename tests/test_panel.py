@@ -271,7 +271,7 @@ def test_the_button_replays_the_next_time_the_cell_runs(own):
     panel = LossPanel(TASKS, name="button")
     train(panel, own, 4, schedule={2: {"depth": 0.1}})
     panel.loop.do("replay")
-    assert "changed again" in panel.loop.state()["note"]
+    assert "are repeated" in panel.loop.state()["note"]
     second = LossPanel(TASKS, name="button")
     train(second, Own(), 4)
     assert [r.weights for r in second.records] == [r.weights for r in panel.records]

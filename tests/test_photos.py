@@ -216,12 +216,12 @@ def test_a_voc_box_is_read_right(tmp_path, box, read):
         ((70, 5, 90, 30), "lies outside", None),
         ((5, 5, 5, 5), "no area", None),
         ((30, 5, 5, 31), "corners in the wrong order", [5, 5, 30, 31]),
-        (("left", 5, 30, 30), "xmin 'left', which is no number", None),
+        (("left", 5, 30, 30), "xmin 'left', which is not a number", None),
         (("nan", 5, 30, 30), "xmin nan", None),
         (("", 5, 30, 30), "no <xmin>", None),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.*one object only:mtlkit.data.photos.DataWarning")
+@pytest.mark.filterwarnings("ignore:.*only one object:mtlkit.data.photos.DataWarning")
 def test_a_wrong_voc_box_names_file_and_object_and_repair_mends_it(tmp_path, box, said, mended):
     voc(tmp_path, objects=lambda k: {2: [obj(), obj(box, "dog")], 0: [obj(name="dog")]}.get(k, [obj()]))
     with pytest.raises(DataError, match=rf"002.xml.*object 2 \(dog\).*{said}.*--repair"):
@@ -238,7 +238,7 @@ def test_a_wrong_voc_box_names_file_and_object_and_repair_mends_it(tmp_path, box
         (lambda text: text.replace("annotation>", "annotations>"), "CVAT's own format"),
         (lambda text: text.replace("<name>cat</name>", "<name> </name>"), "object 1 has no name"),
         (lambda text: text.replace("<name>cat</name>", ""), "object 1 has no name"),
-        (lambda text: text.replace("object>", "objct>"), "1 <bndbox> do not stand in an <object>"),
+        (lambda text: text.replace("object>", "objct>"), "1 <bndbox> are not inside an <object>"),
         (lambda text: text.replace("<bndbox>", "<bndbox/><bndbox>"), "has 2 <bndbox>"),
         (lambda text: text.replace("bndbox>", "polygon>"), "has a polygon and no <bndbox>"),
         (lambda text: text.replace("xmin", "x"), "no <xmin>"),
@@ -264,12 +264,12 @@ def test_a_photograph_scaled_after_it_was_annotated_is_said_and_its_boxes_scaled
         assert boxes(opened(VocFolder, voc(tmp_path, size=size))) == [BOX]
     shutil.rmtree(tmp_path)
     voc(tmp_path, size=(480, 640))
-    with pytest.raises(DataError, match="of another shape"):
+    with pytest.raises(DataError, match="a different shape"):
         opened(VocFolder, tmp_path)
 
 
 def test_boxes_in_shares_of_the_image_are_refused(tmp_path):
-    with pytest.raises(DataError, match="shares of the image's width"):
+    with pytest.raises(DataError, match="fractions of the image's width"):
         opened(
             CocoFolder,
             coco(tmp_path, change=lambda c: [a.update(bbox=[0.1, 0.1, 0.3, 0.5]) for a in c["annotations"]] and c),
@@ -376,7 +376,7 @@ def test_labels_are_derived_after_mending_and_after_the_crop(tmp_path):
 
 def test_names_that_differ_in_case_or_blanks_are_said_and_made_one_by_repair(tmp_path):
     voc(tmp_path, 8, objects=lambda k: [obj(name=["cat", "Cat", "cat ", "dog"][k % 4])])
-    with pytest.warns(DataWarning, match="'Cat', 'cat', 'cat ' differ in case or blanks only"):
+    with pytest.warns(DataWarning, match="'Cat', 'cat', 'cat ' differ only in case or blanks"):
         assert opened(VocFolder, tmp_path).box_classes == ("Cat", "cat", "dog")
     with pytest.warns(DataWarning, match="taken as one"):
         assert opened(VocFolder, tmp_path, repair=True).box_classes == ("cat", "dog")
@@ -391,13 +391,13 @@ def test_categories_have_the_same_number_in_all_splits(tmp_path):
     assert [int(test[k]["box_labels"][0]) for k in range(2)] == [0, 1]
     edit(tmp_path / "annotations/instances_val.json", lambda c: c["categories"].append({"id": 3, "name": "cow"}))
     for split in ("train", "val"):
-        with pytest.warns(DataWarning, match="have not the same categories: cow"):
+        with pytest.warns(DataWarning, match="differ in their categories: cow"):
             assert opened(CocoFolder, tmp_path, split).box_classes == ("cat", "dog", "cow")
 
 
 def test_a_class_with_one_object_and_objects_marked_twice_are_said(tmp_path):
     voc(tmp_path, 6, lambda k: [obj(name="cta" if k == 2 else "cat")])
-    with pytest.warns(DataWarning, match="one object only of 'cta'"):
+    with pytest.warns(DataWarning, match="only one object of 'cta'"):
         opened(VocFolder, tmp_path)
     shutil.rmtree(tmp_path)
     voc(tmp_path, objects=lambda k: [obj(), obj()] if k == 1 else [obj()])
@@ -477,7 +477,7 @@ def test_a_wrong_coco_entry_is_named_and_repair_mends_it(tmp_path, change, said,
     [
         (b"", "is empty"),
         (b"[]", "a list"),
-        (b'{"images": [{"id": 1', "no whole JSON"),
+        (b'{"images": [{"id": 1', "not valid JSON"),
         (b'{"images": [], "annotations": [], "categories": []}', "lists no images"),
         (b'{"images": [], "categories": []}', "no list 'annotations'"),
         (
@@ -583,7 +583,7 @@ def test_images_beside_their_xml_as_labelimg_leaves_them(tmp_path):
     (tmp_path / "._000.xml").write_bytes(b"\x00\x05\x16\x07Mac OS X")
     (tmp_path / "__MACOSX").mkdir()
     (tmp_path / "__MACOSX/000.xml").write_bytes(b"\x00\x05")
-    with pytest.warns(DataWarning, match="no list of images to test on: about a fifth"):
+    with pytest.warns(DataWarning, match="no list of test images: about a fifth"):
         train, test = both(VocFolder, tmp_path)
     assert len(test) and sorted(names(train) + names(test)) == [f"{k:03d}.png" for k in range(6)]
     picture(9).save(tmp_path / "spare.png")
@@ -628,7 +628,7 @@ def test_one_coco_file_is_split_by_a_hash_and_that_is_said(tmp_path, file):
     (tmp_path / file).write_text(json.dumps(coco_content(range(6))), encoding="utf-8")
     (tmp_path / "annotations/captions_train.json").parent.mkdir(exist_ok=True)
     (tmp_path / "annotations/captions_train.json").write_text("{}", encoding="utf-8")
-    with pytest.warns(DataWarning, match="about a fifth of the images is taken, by a hash"):
+    with pytest.warns(DataWarning, match="about a fifth of the images is used, chosen by a hash"):
         train, test = both(CocoFolder, tmp_path)
     assert len(test) >= 1 and sorted(names(train) + names(test)) == [f"{k:03d}.png" for k in range(6)]
 
@@ -669,7 +669,7 @@ def test_what_is_tested_on_is_never_trained_on(lists, expected):
 def test_an_image_in_both_lists_is_said(tmp_path):
     voc(tmp_path)
     (tmp_path / "ImageSets/Main/val.txt").write_text("000\n005\n", encoding="utf-8")
-    with pytest.warns(DataWarning, match=r"1 images stand in both 'train' and 'val', e.g. 000"):
+    with pytest.warns(DataWarning, match=r"1 images are in both 'train' and 'val', e.g. 000"):
         opened(VocFolder, tmp_path)
 
 
@@ -784,7 +784,7 @@ def test_look_says_what_is_there_and_what_looks_wrong(tmp_path, real_data):
         "8 objects, 1 to 3 in a photograph",
         "class 'cat': 7 objects",
         "1 boxes around the whole image: 001.png, object 2 (dog)",
-        "1 boxes of less than 8 pixels in an image of 256: 001.png, object 3 (cat)",
+        "1 boxes smaller than 8 pixels in an image of 256: 001.png, object 3 (cat)",
         "1 boxes more than 15 times as long as wide: 001.png, object 3 (cat)",
     ):
         assert part in said, part
@@ -860,7 +860,7 @@ def said(reader, root, **options):
 def test_files_that_were_renamed_go_by_their_own_names(tmp_path):
     order = [3, 5, 1, 0, 2, 4]
     flat(tmp_path, range(6), lambda k: f"{order[k]:03d}.png")
-    with pytest.raises(DataError, match=r"000.xml: its <filename> means 003.png, but 000.png lies there"):
+    with pytest.raises(DataError, match=r"000.xml: its <filename> names 003.png, but 000.png is there"):
         silently(VocFolder, tmp_path)
     for photos in silently(VocFolder, tmp_path, repair=True):
         assert all(photo.path.stem == Path(photo.source).stem for photo in photos.photos)
@@ -872,7 +872,7 @@ def test_images_in_both_coco_files_are_said(tmp_path):
         picture(k).save(tmp_path / f"images/{k:03d}.png")
     for name, numbers in (("train", range(5)), ("val", range(3, 6))):
         (tmp_path / f"{name}.json").write_text(json.dumps(coco_content(numbers)), encoding="utf-8")
-    assert "2 images stand in both 'train' and 'val', e.g. 003.png" in said(CocoFolder, tmp_path)
+    assert "2 images are in both 'train' and 'val', e.g. 003.png" in said(CocoFolder, tmp_path)
 
 
 def test_copies_of_one_photograph_stay_together(tmp_path):

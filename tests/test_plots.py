@@ -64,13 +64,13 @@ def test_a_box_is_drawn_where_it_is():
 def test_the_explorer_follows_its_sliders(run):
     setup, _ = run
     explorer = DetectionExplorer(setup.model, setup.train_set, range(4))
-    explorer["least confidence"] = 0.02
+    explorer["minimum confidence"] = 0.02
     many, picture = explorer.says, explorer.widget.image
-    explorer["least confidence"] = 0.98
+    explorer["minimum confidence"] = 0.98
     assert explorer.says != many and explorer.widget.image != picture
     assert explorer.says.startswith("0 boxes")
-    with pytest.raises(ValueError, match="beyond the ends"):
-        explorer["least confidence"] = 1.5
+    with pytest.raises(ValueError, match="outside the range"):
+        explorer["minimum confidence"] = 1.5
 
 
 def test_the_explorer_shows_a_widget_and_before_it_a_picture_that_stays(run, monkeypatch):

@@ -113,14 +113,14 @@ def test_delta_m_is_positive_where_joint_training_is_better():
     assert delta_m({"accuracy": 0.55, "error": 0.2}, alone, ["error"]) == pytest.approx(5)
     assert delta_m({"accuracy": 0.5, "error": 0.25}, alone, ["error"]) == pytest.approx(-12.5)
     assert delta_m({"r2": -0.5}, {"r2": -1.0}) == pytest.approx(50)  # better, also below 0
-    with pytest.raises(ValueError, match="no score 'eror'"):
+    with pytest.raises(ValueError, match="lower_is_better has 'eror'"):
         delta_m({"error": 0.3}, {"error": 0.2}, ["eror"])
     assert delta_m({"error": 0.3}, {"error": 0.2}, "error") == pytest.approx(-50)
     with pytest.raises(ValueError, match="there is no score"):
         delta_m({}, {})
     with pytest.raises(ValueError, match="baseline of 'a' is 0"):
         delta_m({"a": 1.0}, {"a": 0.0})
-    with pytest.raises(ValueError, match="cannot be held against"):
+    with pytest.raises(ValueError, match="cannot be compared with"):
         delta_m({"a": 1.0}, {"b": 1.0})
 
 

@@ -1,6 +1,7 @@
 """The loss methods: values, properties, what they learn, and what they refuse."""
 
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -85,6 +86,7 @@ def test_the_geometric_mean_is_at_most_the_arithmetic_one():
     ],
 )
 def test_learned_numbers_reach_their_optimum(method, optimum):
+    method = deepcopy(method)
     model, _ = toy()
     w = next(model.shared_parameters())
     for _ in range(2000):
@@ -220,7 +222,7 @@ def test_a_loss_that_is_not_finite_names_the_task(name, bad):
 @pytest.mark.parametrize("method", [GeometricMean(), FAMO()], ids=lambda m: type(m).__name__)
 def test_a_loss_without_logarithm_is_refused(method):
     with pytest.raises(WeightingError, match="'b' is -1"):
-        method.total(torch.tensor([1.0, -1.0]), ["a", "b"])
+        deepcopy(method).total(torch.tensor([1.0, -1.0]), ["a", "b"])
 
 
 @pytest.mark.parametrize("method", LOSS_METHODS, ids=lambda m: m.__name__)

@@ -21,11 +21,11 @@ def step_costs(results: Mapping[str, Any]) -> Picture:
         for axes, (what, label) in zip(bottom.subplots(1, 3), labels.items(), strict=True):
             _draw_cost(axes, results["cost"][what])
             axes.set_xlabel(label)
-            axes.set_ylabel("milliseconds a step")
+            axes.set_ylabel("milliseconds per step")
     figure.alt = (
         "Four kinds of measurements of a training step. Steps per second of mtlkit's loop as a multiple of others': "
         + ", ".join(f"{name} {ratio:.2f}" for name, ratio in results["loops"].items())
-        + ". Milliseconds a step against the number of tasks, the size of the images and that of the batch, with the "
+        + ". Milliseconds per step against the number of tasks, the size of the images and that of the batch, with the "
         "derived floor dotted below. Peak memory in MB, predicted and measured: "
         + ", ".join(f"{row['setting']} {row['predicted']:.0f} and {row['measured']:.0f}" for row in results["memory"])
         + "."

@@ -78,7 +78,7 @@ def loops(case: Case, rounds: int = 15, steps: int = 8) -> dict[str, float]:
             if turn:  # the first round warms up
                 ratios[name].append(seconds[theirs] / seconds[ours])
     for name, values in ratios.items():
-        print(f"{name}: {statistics.median(values):.3f} times its steps per second", flush=True)
+        print(f"{name}: {statistics.median(values):.3f} times as many steps per second", flush=True)
     return {name: statistics.median(values) for name, values in ratios.items()}
 
 

@@ -34,7 +34,7 @@ def find_case(which: "str | Case", **knobs: Any) -> Case:
 
     Args:
         which: a case; or the name of one of the kit's, with a folder behind it where it reads one ("voc:FOLDER"); or
-            the module and the name of anybody's ("my_module:CASE").
+            the module and the name of your own ("my_module:CASE").
         knobs: what is set; what is `None` stays as it is.
 
     Raises:

@@ -69,7 +69,7 @@ class Knob:
 
 @dataclass(frozen=True)
 class Case:
-    """Everything that is special about one field. Whoever trains, draws, times or teaches a case knows nothing else.
+    """Everything that is special about one field. What trains, draws, times or teaches a case needs nothing else.
 
     The functions that are given `**knobs` name those that they use, and take the others in `**_`.
 

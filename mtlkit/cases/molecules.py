@@ -64,7 +64,7 @@ MOLECULES = Case(
         "molecules": Knob(SIZES["train"], "training molecules", low=1, high=SIZES["train"]),
         "val_molecules": Knob(SIZES["val"], "validation molecules", low=1, high=SIZES["val"]),
         "test_molecules": Knob(SIZES["test"], "test molecules", low=1, high=SIZES["test"]),
-        "width": Knob(256, "of the hidden layers", low=1),
+        "width": Knob(256, "width of the hidden layers", low=1),
     },
     batch_size=120,
     seconds=60.0,

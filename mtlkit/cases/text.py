@@ -62,7 +62,7 @@ def see(dataset: TextTasks, indices: Sequence[int], model: nn.Module | None = No
 
 TEXT = Case(
     "text",
-    "English + four made jobs on letters and numbers, one small language model; no download",
+    "English + four synthetic jobs on letters and numbers, one small language model; no download",
     open_split,
     build_model,
     make_tasks,
@@ -71,10 +71,10 @@ TEXT = Case(
         "samples": Knob(40_000, "training samples", low=1),
         "val_samples": Knob(2000, "validation samples", low=1),
         "test_samples": Knob(2000, "test samples", low=1),
-        "temperature": Knob(2.0, "of the mixture: 1 draws by size, infinity equally", low=1e-3, live=True),
+        "temperature": Knob(2.0, "temperature of the mixture: 1 draws by size, infinity equally", low=1e-3, live=True),
         "width": Knob(64, "numbers that stand for a token", low=4),
         "layers": Knob(2, "transformer blocks", low=1),
-        "heads": Knob(4, "of attention", low=1),
+        "heads": Knob(4, "attention heads", low=1),
     },
     optimizer=adamw,
     in_lab={"samples": 4000, "val_samples": 250, "batch_size": 16, "width": 32},

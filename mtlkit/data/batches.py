@@ -55,8 +55,8 @@ def named(batch: Any, reads: str | Sequence[str], tasks: Sequence[str]) -> Named
         targets = list(batch[-1]) if batch and isinstance(batch[-1], Mapping) else list(tasks)
         if both := set(inputs) & set(targets):
             raise DataError(
-                f"a batch is a list, in which {min(both)!r} is both an input and a target: give dictionaries, or "
-                "another name to the input (reads=...) or the task"
+                f"a batch is a list, in which {min(both)!r} is both an input and a target: use dictionaries, or "
+                "rename the input (reads=...) or the task"
             )
         if len(batch) == len(inputs) + 1 and isinstance(batch[-1], Mapping):
             return NamedBatch({**dict(zip(inputs, batch, strict=False)), **batch[-1]})
@@ -164,7 +164,7 @@ def _stack(key: str, values: Sequence[Any]) -> Any:
     tensors = [torch.as_tensor(value) for value in there]
     if len(shapes := {tuple(tensor.shape) for tensor in tensors}) > 1:
         raise DataError(
-            f"the {key!r} of one batch differ in size {sorted(shapes)}: bring them to one size in the data set or in a "
+            f"the values of {key!r} in one batch differ in size {sorted(shapes)}: make them equal in the data set or a "
             "transform"
         )
     kind = reduce(torch.promote_types, [tensor.dtype for tensor in tensors])
@@ -206,7 +206,7 @@ def check_sample(sample: Sample, index: int, dataset: Any) -> None:
     classes = getattr(dataset, "classes", None)
     one = classes is not None and _is_number(label) and np.asarray(label).size == 1
     if label is not None and classes is not None and one and not -1 <= int(label) < len(classes):
-        raise DataError(f"sample {index}: its label is {int(label)}, but there are {len(classes)} classes from 0")
+        raise DataError(f"sample {index}: its label is {int(label)}, but the {len(classes)} classes count from 0")
     if boxes is None or box_labels is None:
         return
     if len(boxes) != len(box_labels):
@@ -217,7 +217,7 @@ def check_sample(sample: Sample, index: int, dataset: Any) -> None:
         box = f"the box ({x0:g}, {y0:g}, {x1:g}, {y1:g})"
         if not 0 <= box_label < number:
             raise DataError(
-                f"sample {index}: its box_labels hold {box_label}, but there are {number} box classes from 0"
+                f"sample {index}: its box_labels hold {box_label}, but the {number} box classes count from 0"
             )
         if not (x0 < x1 and y0 < y1):
             raise DataError(f"sample {index}: {box} has no area; leave it out")

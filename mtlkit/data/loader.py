@@ -109,7 +109,7 @@ class MixedLoader:
         group: Group = ALONE,
     ) -> None:
         if not sources:
-            raise DataError("there is no source: give name → data set, one at least")
+            raise DataError("there is no source: give at least one, name → data set")
         if not temperature > 0:
             raise ValueError(f"temperature={temperature}: expected a number above 0, or infinity")
         for name, source in sources.items():

@@ -30,7 +30,7 @@ class DigitScenes(torch.utils.data.Dataset):
     """Scenes of digits for image classification + object detection, held in memory as `uint8`.
 
     A sample is `{"image": float32 [3, H, W] in 0..1, "label": int64 [], "boxes": float32 [N, 4] xyxy pixels,
-    "box_labels": int64 [N]}`. A target that the knobs removed is absent: that task pays nothing for the sample.
+    "box_labels": int64 [N]}`. A target that the knobs removed is absent: the sample adds nothing to that task's loss.
 
     Args:
         split: "train", "val" or "test"; their digits are disjoint.
@@ -42,7 +42,7 @@ class DigitScenes(torch.utils.data.Dataset):
         label_noise: share of targets replaced by a wrong class, for both tasks or as `{"classify": 0.2}`.
         missing: share of scenes whose target is absent, for both tasks or as `{"detect": 0.5}`.
         labelled: how many scenes keep their target, as `{"classify": 50}`; the rest are absent.
-        imbalance: how many times the commonest scene class is as frequent as the rarest (1 = balanced).
+        imbalance: how many times as frequent the commonest scene class is as the rarest (1 = balanced).
 
     Raises:
         ValueError: if an argument is out of range; the message names it.

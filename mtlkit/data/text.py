@@ -44,7 +44,7 @@ class TextTasks:
         sizes: task → number of distinct training samples.
 
     Raises:
-        ValueError: if the split or a task is unknown, a number is out of range, or there are not so many samples.
+        ValueError: if the split or a task is unknown, a number is out of range, or there are too few samples.
     """
 
     def __init__(

@@ -10,8 +10,8 @@ from mtlkit.data.batches import Sample
 def augment(size: int, *, scale: tuple[float, float] = (0.5, 1.0), flip: bool = True) -> Callable[[Sample], Sample]:
     """Return a transform of samples: random crop scaled back to `size`, flip, brightness and contrast.
 
-    Made of torchvision's v2 transforms, which move `tv_tensors.BoundingBoxes` along; a box of which less than 4
-    pixels are left is dropped with its label. Pixels are normalised later, in the model (`mtlkit.model.Normalize`).
+    Made of torchvision's v2 transforms, which move `tv_tensors.BoundingBoxes` along; if fewer than 4 pixels
+    remain of a box, it is dropped with its label. Pixels are normalised later, in the model (`mtlkit.model.Normalize`).
 
     Args:
         size: side of the square that comes out, in pixels.

@@ -95,16 +95,16 @@ def hint(id: str, number: int = 1) -> None:
     if not 1 <= number <= len(found.hints):
         raise ValueError(f"exercise {id} has hints 1 to {len(found.hints)}, not {number}")
     if number == len(found.hints) and not may_see(id):
-        print(f"The last hint of {id} is with your instructor.")
+        print(f"Your instructor has the last hint of {id}.")
         return
-    more = f" (hint({id!r}, {number + 1}) says more)" if number < len(found.hints) else f" (solution({id!r}) is left)"
+    more = f" (hint({id!r}, {number + 1}) says more)" if number < len(found.hints) else f" (next: solution({id!r}))"
     print(found.hints[number - 1] + more)
 
 
 def solution(id: str) -> None:
     """Print the solution, in a class that may see it."""
     found = _find(id)
-    print(found.source() if may_see(id) else f"The solution of {id} is with your instructor.")
+    print(found.source() if may_see(id) else f"Your instructor has the solution of {id}.")
 
 
 def _find(id: str) -> Statement:

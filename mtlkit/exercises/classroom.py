@@ -17,7 +17,7 @@ def settings_of(allowed: bool | Iterable[str]) -> str:
     allowed = allowed or False
     value = str(allowed).lower() if isinstance(allowed, bool) else "[" + ", ".join(f'"{one}"' for one in allowed) + "]"
     return (
-        "# Whose solutions, last hints and quiz answers may be seen in this folder: true, false, or a list of\n"
+        "# Are solutions, last hints and quiz answers shown in this folder? true, false, or only for a list of\n"
         f'# exercises and notebooks, such as ["02.1", "05"].\nsolutions = {value}\n'
     )
 
@@ -26,7 +26,7 @@ def may_see(id: str) -> bool:
     """Whether the solution of an exercise ("02.1"), or the answers of a notebook's quiz ("02"), may be seen here.
 
     Raises:
-        ValueError: if `mtlkit.toml` says something else than `true`, `false` or a list.
+        ValueError: if `mtlkit.toml` says anything other than `true`, `false` or a list.
     """
     folder = Path.cwd()
     file = next((found for place in (folder, *folder.parents) if (found := place / FILE).is_file()), None)

@@ -30,7 +30,7 @@ class Learning:
         if text := difference(self.value, expected.value):
             return text
         if self.gradients.keys() != expected.gradients.keys():
-            return "it is of other tensors"
+            return "it has gradients with respect to other tensors than expected"
         cut, expected_cut = (all(g is None for g in each.gradients.values()) for each in (self, expected))
         if cut and not expected_cut:
             return (
@@ -54,8 +54,8 @@ def difference(found: Any, expected: Any, what: str = "the result") -> str:
         return found.differs_from(expected)
     if isinstance(expected, dict):
         if not isinstance(found, dict) or found.keys() != expected.keys():
-            return f"{what} should be a dictionary of {', '.join(map(str, expected))}"
-        pairs = [(found[key], expected[key], f"{what} of {key!r}") for key in expected]
+            return f"{what} should be a dictionary with the keys {', '.join(map(str, expected))}"
+        pairs = [(found[key], expected[key], f"{what} for {key!r}") for key in expected]
     elif isinstance(expected, tuple | list):
         if isinstance(found, Tensor | np.ndarray) and found.ndim and isinstance(expected, tuple):
             found = tuple(found)  # as many rows as parts
@@ -64,7 +64,7 @@ def difference(found: Any, expected: Any, what: str = "the result") -> str:
             return f"{what} should be a {type(expected).__name__} of {len(expected)}, not {type(found).__name__}{how}"
         if len(found) != len(expected):
             parts = "1 part" if len(expected) == 1 else f"{len(expected)} parts"
-            return f"{what} should have {parts}, and has {len(found)}"
+            return f"{what} should have {parts}, but has {len(found)}"
         if any(isinstance(b, int) and isinstance(a, list) for a, b in zip(found, expected, strict=True)):
             return f"{what} should be a list of numbers, not of lists"
         names = getattr(expected, "_fields", [f"part {k + 1} of {what}" for k in range(len(expected))])

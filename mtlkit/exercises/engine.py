@@ -67,7 +67,7 @@ class Exercise(Statement):
     Attributes:
         inputs: draws the arguments of one call from a random generator.
         mistakes: wrong answers that people give, each with the sentence that tells them so.
-        observe: from the answer and its arguments by name to what is compared; by default what the answer returns.
+        observe: (answer, its arguments by name) → what is compared; by default what the answer returns.
         calls: how many draws are compared.
     """
 
@@ -110,15 +110,15 @@ class LabExercise(Statement):
             return NOT_ATTEMPTED
         wanted = f"lab.{self.of}"
         if not isinstance(answer, list):
-            return Verdict("wrong", f"a list is expected here, not {type(answer).__name__}: {wanted}")
+            return Verdict("wrong", f"expected a list, not {type(answer).__name__}: pass {wanted}")
         if self.of == "records" and answer and hasattr(answer[-1], "records"):
             answer = answer[-1].records
         if not all(hasattr(each, "records" if self.of == "runs" else "losses") for each in answer):
-            return Verdict("wrong", f"that is no list of {self.of}: {wanted} is expected here")
+            return Verdict("wrong", f"this is not a list of {self.of}: pass {wanted}")
         records = answer if self.of == "records" else [record for run in answer for record in run.records[:1]]
         if unknown := [task for record in records[:1] for task in record.weights if task not in ("classify", "detect")]:
             return Verdict(
-                "wrong", f"that lab has a task {unknown[0]!r}: expected one of the scenes, with classify and detect"
+                "wrong", f"that lab has a task {unknown[0]!r}: expected a lab on the scenes, with classify and detect"
             )
         return self.verdict(answer)
 
@@ -150,7 +150,7 @@ def _compare(exercise: Exercise, answer: Any, seed: int) -> Verdict:
     if answer is ... or answer is None:
         return NOT_ATTEMPTED
     if not callable(answer):
-        return Verdict("wrong", f"a function is expected here, not {type(answer).__name__}: pass its name, without ()")
+        return Verdict("wrong", f"expected a function, not {type(answer).__name__}: pass its name, without ()")
     found, expected = [], []
     for arguments in exercise.draws(seed):
         with torch.enable_grad():
@@ -164,7 +164,7 @@ def _compare(exercise: Exercise, answer: Any, seed: int) -> Verdict:
         except _NothingReturned:
             return Verdict("wrong", "it returns nothing: is there a return in every branch?")
         except NotATensorError as other:
-            return Verdict("wrong", f"one tensor is expected, not {other}")
+            return Verdict("wrong", f"expected one tensor, not {other}")
         except _Changed as change:
             return Verdict("wrong", f"it changes {change}")
         except Exception as error:  # whatever a learner's code raises is said in words
@@ -178,9 +178,9 @@ def _compare(exercise: Exercise, answer: Any, seed: int) -> Verdict:
             return Verdict("wrong", sentence)
     if len(found) > 1 and not any(difference(found[0], other) for other in found[1:]):
         return Verdict(
-            "wrong", f"{wrong[0]}; it returns the same for every input: is an argument not used, or rounded away?"
+            "wrong", f"{wrong[0]}; it returns the same value for every input: is an argument unused or rounded away?"
         )
-    return Verdict("wrong", f"{wrong[0]} (in {len(wrong)} of {len(found)} random inputs)")
+    return Verdict("wrong", f"{wrong[0]} (for {len(wrong)} of {len(found)} random inputs)")
 
 
 def _attempt(answer: Function, names: Sequence[str]) -> Function:
@@ -198,8 +198,8 @@ def _attempt(answer: Function, names: Sequence[str]) -> Function:
             if _unchanged(old, new):
                 continue
             if isinstance(new, Tensor) and (old.grad is None) != (new.grad is None) and bool((old == new).all()):
-                raise _Changed(f"`{name}.grad`: return the result, and leave it to the caller to go back through it")
-            raise _Changed(f"`{name}` in place, which belongs to the caller: work on a copy, or make a new one")
+                raise _Changed(f"`{name}.grad`: return the result and leave the backward pass to the caller")
+            raise _Changed(f"`{name}` in place, but it belongs to the caller: work on a copy, or make a new one")
         return result
 
     return call

@@ -24,7 +24,7 @@ class Budget:
     def __post_init__(self) -> None:
         given = [limit for limit in (self.steps, self.seconds) if limit is not None]
         if len(given) != 1 or not given[0] > 0:
-            raise ValueError(f"expected steps or seconds, one of them and above 0, not {self}")
+            raise ValueError(f"expected either steps or seconds, above 0, not {self}")
 
     def words(self, batch_size: int) -> str:
         """Return the budget in words, e.g. "200 steps of 32"."""

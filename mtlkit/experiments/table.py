@@ -80,7 +80,7 @@ def run(
     found = Parallel(n_jobs=workers, return_as="generator_unordered", pre_dispatch="n_jobs")(jobs)
     for row in tqdm(found, total=len(wanted), desc=experiment.name, unit="run", disable=not bar):
         if unknown := row.values.keys() - set(experiment.columns):
-            raise ValueError(f"{row.setting} gives {min(unknown)!r}, which is no column of {file.name}")
+            raise ValueError(f"{row.setting} gives {min(unknown)!r}, which is not a column of {file.name}")
         with file.open("a", newline="", encoding="utf-8") as table:
             _write(table, experiment, [row])
         rows.append(row)
@@ -128,7 +128,7 @@ def _resumed(experiment: Experiment, file: Path) -> list[Row]:
     command, _, names = _head(experiment).splitlines()
     if f"; {experiment.budget};" not in text or [command, names] != [*lines[:1], columns]:
         raise ValueError(
-            f"{file} was made otherwise (it says {' '.join(lines[:2])!r}), and its rows cannot be mixed with those of "
+            f"{file} was made differently (it says {' '.join(lines[:2])!r}), so its rows cannot be mixed with those of "
             f"{command[2:]!r}, {experiment.budget}: move it away to start again"
         )
     if not text.endswith("\n"):

@@ -84,7 +84,7 @@ def randomised(model: nn.Module, parts: Callable[[nn.Module], Sequence[nn.Module
 def rank_agreement(maps: Tensor, others: Tensor) -> Tensor:
     """Return Spearman's rank correlation of each pair of maps `[B]`: 1 if they order the pixels alike.
 
-    J. Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, compare so a trained and a random network.
+    J. Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, compare a trained and a random network by it.
 
     Args:
         maps: `[B, H, W]`.
@@ -114,5 +114,5 @@ def share_inside(maps: Tensor, boxes: Tensor) -> Tensor:
     inside = ((x > left) & (x < right) & (y > top) & (y < bottom)).any(1)
     covered = inside.float().mean((1, 2))
     if not covered.all():
-        raise ValueError("an image has no box: leave it out, of it there is nothing to say")
+        raise ValueError("an image has no box: leave it out, there is nothing to measure")
     return (maps * inside).sum((1, 2)) / maps.sum((1, 2)).clamp(min=1e-12) / covered

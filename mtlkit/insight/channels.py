@@ -66,8 +66,8 @@ def losses_without(
 def channel_effects(model: nn.Module, tasks: Sequence[Task], batch: Batch, module: nn.Module) -> Tensor:
     """Return by how much each loss rises when a channel is replaced by its mean `[C, K]`.
 
-    Small and negative numbers are channels that the task can do without *as long as the others are there*: two channels
-    that say the same thing are both of no effect.
+    Small and negative numbers are channels that the task can do without *as long as the others are there*: of two
+    channels that say the same thing, neither has an effect.
 
     Args:
         model: trained.

@@ -33,7 +33,7 @@ def cka(x: Tensor, y: Tensor, unbiased: bool = True) -> float:
     alike = _unbiased if unbiased else _biased
     own = [float(alike(g, g)) for g in grams]
     if min(own) <= 0:
-        raise ValueError("a representation is the same for all samples: it is like nothing")
+        raise ValueError("a representation is the same for all samples: its similarity to another is undefined")
     return float(alike(*grams)) / (own[0] * own[1]) ** 0.5
 
 

@@ -27,7 +27,7 @@ STYLE = (
 class Quiz(Shown):
     """Four questions; a click on an option shows its feedback.
 
-    Where no widget can be shown, the questions stand there as text with the answers folded away.
+    Where no widget can be shown, the questions appear as text with the answers folded away.
 
     Args:
         notebook: which quiz, e.g. "02".

@@ -13,7 +13,7 @@ from mtlkit.machine.precision import pick_precision
 
 @dataclass(frozen=True)
 class Machine:
-    """What a training step runs on, and how it is carried out. What is learned is something else.
+    """What a training step runs on, and how it is carried out, but not what is learned.
 
     Attributes:
         device: "auto" takes CUDA where there is one.
@@ -24,8 +24,8 @@ class Machine:
         compile: mode of `torch.compile` for encoder and heads, e.g. "default", or "reduce-overhead" for CUDA graphs.
         group: the processes that train together, each on its part of every batch (`mtlkit.machine.joined`). A model
             may be sharded over them beforehand (`torch.distributed.fsdp.fully_shard`).
-        clock: gives the seconds that a limit in seconds and the records count: those on the wall, or with
-            `time.process_time` those of this process's cores.
+        clock: gives the seconds for limits and records: wall-clock time, or with `time.process_time` the processor time
+            of this process.
 
     Raises:
         ValueError: if a value is out of range, or two of them exclude each other.
@@ -48,9 +48,7 @@ class Machine:
             if self.compile not in (modes := list_mode_options()):
                 raise ValueError(f"compile={self.compile!r}: expected one of {', '.join(modes)}")
         if self.compile and self.recompute:
-            raise ValueError(
-                "torch.compile decides by itself what it computes again: take compile or recompute, not both"
-            )
+            raise ValueError("torch.compile decides by itself what it recomputes: use compile or recompute, not both")
 
     def pick_device(self) -> torch.device:
         """Return the device; see `mtlkit.machine.pick_device`."""

@@ -11,7 +11,7 @@ from mtlkit.model.transformer import TransformerBlock
 class LowRank(nn.Module):
     """W x + B_k A_k x: a frozen layer W and, for each task k, a product of two thin matrices that is trained.
 
-    LoRA (Hu et al., ICLR 2022, arXiv:2106.09685), one a task. B starts at 0, so that nothing changes at first.
+    LoRA (Hu et al., ICLR 2022, arXiv:2106.09685), one per task. B starts at 0, so that nothing changes at first.
 
     Args:
         layer: W; it is frozen.

@@ -9,7 +9,7 @@ class GRUEncoder(nn.Module):
     """Embedding and a GRU in both directions: `int64 [B, T]` → what each symbol means in its place, and their mean.
 
     Args:
-        symbols: how many there are; 0 fills up: its states are 0, and the mean leaves them out.
+        symbols: how many there are; 0 is padding: its states are 0, and the mean leaves them out.
         embedding: numbers that stand for a symbol.
         width: of the GRU, in each direction.
     """
@@ -97,7 +97,7 @@ class RecurrentEncoder(nn.Module):
         features: numbers in a frame.
         width: of each GRU, in each direction.
         layers: how many.
-        stride: so many frames are put together to one first; those that do not fill one are cut off.
+        stride: this many frames are joined into one first; an incomplete last group is cut off.
     """
 
     def __init__(self, features: int, width: int = 64, layers: int = 2, stride: int = 2) -> None:

@@ -93,7 +93,7 @@ def losses_alt(records: Sequence[Record], changes: Sequence[int] = ()) -> str:
     for name in _tasks(records):
         taken = np.array([(record.step, record.losses[name]) for record in records if name in record.tasks])
         courses[name] = _course(taken[:, 0], taken[:, 1], changes)
-    said = f"; a mark where something was changed, from step {', '.join(map(str, changes))} on" if changes else ""
+    said = f"; marks where something was changed, from steps {', '.join(map(str, changes))} on" if changes else ""
     return lines(f"Losses over {len(records)} steps, smoothed, on a logarithmic axis{said}.", courses)
 
 

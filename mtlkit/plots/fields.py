@@ -82,7 +82,7 @@ def spectrogram(frames: Tensor, *, hop: float = 0.01, marks: Mapping[float, str]
 
 
 def calibration(said: Mapping[str, tuple[Any, Any]], bins: int = 5) -> Picture:
-    """Show how often it was so, over the probability that was said, with the number of cases at each point.
+    """Show observed frequencies over predicted probabilities, with the number of cases at each point.
 
     Args:
         said: name → probabilities `[N]`, and what was true, 0 or 1 `[N]`.
@@ -101,11 +101,12 @@ def calibration(said: Mapping[str, tuple[Any, Any]], bins: int = 5) -> Picture:
             axes.plot(at, share, color=colour, linestyle=line, marker=mark, label=name)
             counts = [int((which == b).sum()) for b in there]
             points_of[name] = ", ".join(
-                f"{number(x)} said, {number(true)} so (of {n})" for x, true, n in zip(at, share, counts, strict=True)
+                f"{number(x)} predicted, {number(true)} observed (of {n})"
+                for x, true, n in zip(at, share, counts, strict=True)
             )
             for x, height, n in zip(at, share, counts, strict=True):
                 axes.annotate(str(n), (x, height), xytext=(4, -10), textcoords="offset points", fontsize=7)
-        axes.set(xlabel="probability that was said", ylabel="share that was so", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axes.set(xlabel="predicted probability", ylabel="observed frequency", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.legend()
-    figure.alt = lines(f"Share that was so over the probability that was said, in {bins} bins.", points_of)
+    figure.alt = lines(f"Observed frequency over predicted probability, in {bins} bins.", points_of)
     return figure

@@ -124,7 +124,7 @@ def heat(images: Tensor, maps: Mapping[str, Tensor]) -> Picture:
         for axes, name in zip(tiles[:, 0], ("image", *maps), strict=True):
             axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     figure.alt = lines(
-        f"{len(images)} images, and below each the pixels that count; in which ninth of it most of a map lies:",
+        f"{len(images)} images, and below each the pixels that matter; for each map, the ninth of it that holds most:",
         {name: ", ".join(map(place_of, found)) for name, found in maps.items()},
     )
     return figure
@@ -151,7 +151,7 @@ def draw_answers(axes: Axes, seen: SeenImage) -> None:
 
 
 def _mark(said: str, truth: str | None) -> str:
-    return "" if truth is None else " (right)" if said == truth else f" (is {truth})"
+    return "" if truth is None else " (right)" if said == truth else f" (true: {truth})"
 
 
 def _draw_image(axes: Axes, image: Tensor) -> None:

@@ -6,7 +6,7 @@ from mtlkit.plots.style import BLUE, RED, STYLE, Picture
 
 # what a method looks at → how it gets its weights → method → year, and what it is a special case of or made from
 FAMILIES: dict[str, dict[str, dict[str, tuple[int, str]]]] = {
-    "nothing: fixed or by lot": {
+    "nothing: fixed or random": {
         "": {"EqualWeights": (0, ""), "StaticWeights": (0, ""), "RandomWeights": (2022, "the control")},
     },
     "losses": {

@@ -25,7 +25,7 @@ def draw_lines(axes: Axes, rows: Sequence[tuple[str, str, str]]) -> None:
     axes.axis("off")
     axes.set_xlim(0, 1)
     axes.set_ylim(len(rows) + 0.5, -0.7)
-    for x, head in ((0.0, "what it is given"), (0.42, "what it writes"), (0.75, "what is right")):
+    for x, head in ((0.0, "input"), (0.42, "model's answer"), (0.75, "right answer")):
         axes.text(x, 0, head, weight="bold", va="center")
     for line, (question, written, right) in enumerate(rows, 1):
         good = written == right
@@ -71,5 +71,5 @@ def _cell(row: SeenRow, task: str) -> str:
     if said is None:
         return truth
     if task not in row.right:
-        return f"{said} (is {truth})" if truth else said
-    return f"✓ {said}" if row.right[task] else f"✗ {said} (is {truth})"
+        return f"{said} (true: {truth})" if truth else said
+    return f"✓ {said}" if row.right[task] else f"✗ {said} (true: {truth})"

@@ -84,7 +84,7 @@ def _seen(one: Seen) -> str:
         true, answer = one.truth.get(task), one.answers.get(task)
         claim = answer[0] if isinstance(answer, tuple) else answer
         wrong = claim is not None and true is not None and claim != true
-        given.append(f"{task} {true if claim is None else claim}" + (f" (is {true})" if wrong else ""))
+        given.append(f"{task} {true if claim is None else claim}" + (f" (true: {true})" if wrong else ""))
     if isinstance(one, SeenImage):
         given += [f"{what} {_boxes(boxes)}" for what, boxes in (("boxes", one.boxes), ("found", one.found)) if boxes]
     return "; ".join(given) or "no label"

@@ -1,4 +1,4 @@
-"""What stands on a report card."""
+"""What a report card says."""
 
 import time
 from collections import Counter

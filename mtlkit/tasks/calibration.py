@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 
 def calibration_error(sure: Tensor, right: Tensor, bins: int = 10) -> float:
-    """Return how far, in the mean, what came true lies from the probabilities said (expected calibration error).
+    """Return the expected calibration error: how far, on average, probabilities are from observed frequencies.
 
     Args:
         sure: probabilities `[N]`: of class 1, or of the class that was said.

@@ -39,7 +39,7 @@ class Accuracy:
 
 
 class BalancedAccuracy(Accuracy):
-    """The same, and the mean over the classes that occur of the share of each that is recognised: "balanced"."""
+    """Accuracy, and "balanced": the share of each class that is recognised, averaged over the classes that occur."""
 
     def __init__(self, target: str = "label") -> None:
         super().__init__(target)
@@ -269,12 +269,12 @@ def delta_m(
     """
     lower_is_better = [lower_is_better] if isinstance(lower_is_better, str) else lower_is_better
     if not scores or (unknown := [name for name in lower_is_better if name not in scores]):
-        named = "there is no score" if not scores else f"there is no score {unknown[0]!r} that could be lower"
+        named = "there is no score" if not scores else f"lower_is_better has {unknown[0]!r}, which is not a score"
         raise ValueError(f"{named}: expected names among {', '.join(baselines)}")
     if scores.keys() != baselines.keys():
-        raise ValueError(f"scores of {', '.join(scores)} cannot be held against baselines of {', '.join(baselines)}")
+        raise ValueError(f"scores of {', '.join(scores)} cannot be compared with baselines of {', '.join(baselines)}")
     if zero := [name for name, baseline in baselines.items() if baseline == 0]:
-        raise ValueError(f"the baseline of {zero[0]!r} is 0: a gain relative to it does not exist")
+        raise ValueError(f"the baseline of {zero[0]!r} is 0: a gain relative to it is undefined")
     gains = [
         (-1 if name in lower_is_better else 1) * (score - baselines[name]) / abs(baselines[name])
         for name, score in scores.items()

@@ -27,7 +27,7 @@ def writing(name: str, target: str) -> Task:
 
 
 class WrittenRight:
-    """Share of the sequences of which every symbol is right, and share of the symbols.
+    """Share of sequences that are right in every symbol, and share of right symbols.
 
     Args:
         target: where in the batch the right ones are.

@@ -13,7 +13,7 @@ from mtlkit.tasks.task import Task
 
 
 def text_tasks(tasks: Sequence[str] = TASKS) -> tuple[Task, ...]:
-    """Return the text tasks: each pays the cross-entropy of its own samples' targets, a mean over tokens."""
+    """Return the text tasks: the loss of each is the mean cross-entropy over the target tokens of its own samples."""
     return tuple(
         Task(
             task,

@@ -61,7 +61,7 @@ def save_checkpoint(path: str | Path, progress: Progress, config: dict[str, Any]
         about["parts"] = {name: _take_apart(part.state_dict(), name, tensors) for name, part in parts.items()}
         content = save(tensors, {"mtlkit": json.dumps(about)})
     except Exception as error:  # whatever the libraries say of numbers and values that a file cannot hold
-        raise CheckpointError(f"cannot write {path}: something in it is no plain value ({error})") from error
+        raise CheckpointError(f"cannot write {path}: something in it is not a plain value ({error})") from error
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def save_checkpoint(path: str | Path, progress: Progress, config: dict[str, Any]
         for left in path.parent.glob(f"{glob.escape(path.name)}.*.part"):  # of a save that was killed
             left.unlink(missing_ok=True)
     except OSError as error:
-        kept = f"; the checkpoint from before is whole: {path}" if path.exists() else ""
+        kept = f"; the previous checkpoint is intact: {path}" if path.exists() else ""
         raise CheckpointError(
             f"cannot write {path}: {error.strerror}. Free some space or choose another folder{kept}"
         ) from error

@@ -108,8 +108,8 @@ class Forward:
     def losses(self, piece: NamedBatch, shares: Mapping[str, float]) -> dict[str, Tensor]:
         """Return task → loss times its share, for the tasks in `shares`.
 
-        A task whose share is 0 has no target in this piece, and pays 0. One whose loss asks for what the whole batch
-        lacks is left out.
+        A task whose share is 0 has no target in this piece; its loss is 0. One whose loss asks for what the whole
+        batch lacks is left out.
         """
         piece = NamedBatch(to_device(piece, self.device))
         if self.compiled:
@@ -256,7 +256,7 @@ def recompute_activations(model: nn.Module, recompute: bool) -> None:
     """Set `Blocks.recompute` everywhere in the model."""
     blocks = [module for module in model.modules() if isinstance(module, Blocks)]
     if recompute and not blocks:
-        raise ValueError("recompute=True finds nothing to compute again: build the encoder of mtlkit.model.Blocks")
+        raise ValueError("recompute=True finds nothing to recompute: build the encoder from mtlkit.model.Blocks")
     for module in blocks:
         module.recompute = recompute
 

@@ -70,7 +70,7 @@ def train(
         schedule: from progress in 0..1 to a factor on the learning rates.
         average: running average of the model, updated after each step.
         clip: largest norm of the gradient of all parameters together; `None` for any.
-        cosine_every: measure the conflict every so many steps, at one more backward pass a task; 0 is never.
+        cosine_every: steps between two measurements of the conflict, at one more backward pass per task; 0 is never.
         after: the record or checkpoint to go on from.
         machine: what the step runs on.
         on: fields of `machine` that differ from it, e.g. `device="cpu"` or `accumulate=2`.
@@ -176,7 +176,7 @@ def _check(
     """Raise a `ValueError` for what cannot be trained together."""
     method, named = type(weighting).__name__, [task.name for task in tasks]
     if not tasks:
-        raise ValueError("there is no task: give one at least")
+        raise ValueError("there is no task: give at least one")
     if twice := [name for name in named if named.count(name) > 1]:
         raise ValueError(f"two tasks have the name {twice[0]!r}: give each its own")
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -184,10 +184,10 @@ def _check(
     if not hasattr(model, "heads"):
         raise ValueError(
             f"{type(model).__name__} has no heads: wrap it, SharedEncoderModel(model, {{task: Pick(...)}}, ...), "
-            "or give the model in it"
+            "or pass the model that is inside it"
         )
     if optimizer is not None and not _holds_some_of(optimizer, model):
-        raise ValueError("the optimiser holds no parameter of the model: make it of model.parameters()")
+        raise ValueError("the optimiser holds no parameter of the model: create it from model.parameters()")
     if optimizer is not None and _wants_a_closure(optimizer):
         raise ValueError(
             f"{type(optimizer).__name__} wants a closure that computes the loss again and again, but here each step "
@@ -204,7 +204,7 @@ def _check(
     half = machine.pick_precision() == torch.float16
     if is_sharded(model) and not weighting.one_pass(machine.accumulate):
         raise ValueError(
-            f"{method} compares whole gradients, but each process holds a part of this model only: "
+            f"{method} compares whole gradients, but each process holds only a part of this model: "
             "take a method that weighs losses, or a model that is not sharded"
         )
     if is_sharded(model) and half:
@@ -265,19 +265,19 @@ def _training_errors(step: int) -> Iterator[None]:
         if "more than 1 value per channel" not in str(error):
             raise
         raise TrainingError(
-            f"batch normalisation got a single sample, of which it cannot take a variance (at step {step + 1}): take "
+            f"batch normalisation got a single sample, and one sample has no variance (at step {step + 1}): use "
             "larger batches, fewer parts (accumulate) or processes, or leave out the last, smaller batch of an epoch"
         ) from error
     except RuntimeError as error:
         if "backward through the graph a second time" in str(error):
             raise TrainingError(
-                f"the graph of the step before was met again (at step {step + 1}): the model, or a loss, keeps a "
+                f"the graph of the previous step was reached again (at step {step + 1}): the model, or a loss, keeps a "
                 "tensor of it, such as a hidden state; detach() what is kept from step to step"
             ) from error
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         raise TrainingError(
-            f"the memory is full (at step {step + 1}). What takes less, the cheapest first: precision='bfloat16' on a "
+            f"the memory is full (at step {step + 1}). To save some, cheapest first: precision='bfloat16' on a "
             "GPU, accumulate=2 or more, recompute=True, a smaller batch_size, smaller images; methods that combine "
-            f"gradients keep one gradient a task, methods that combine losses do not. ({str(error).splitlines()[0]})"
+            f"gradients keep one gradient per task, methods that combine losses do not. ({str(error).splitlines()[0]})"
         ) from error

@@ -110,7 +110,7 @@ class MuonAdamW:
             ValueError: if it is that of another model.
         """
         if state.keys() - {"channels_last"} != self._parts().keys() or len(state["channels_last"]) != len(self.kernels):
-            raise ValueError("the state is that of another model: its kernels are others")
+            raise ValueError("the state belongs to another model: its kernels differ")
         for name, optimizer in self._parts().items():
             optimizer.load_state_dict(state[name])
         self.formats = list(state["channels_last"])

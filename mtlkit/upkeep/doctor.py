@@ -88,6 +88,6 @@ CHECKS: dict[str, tuple[Callable[[], None], str]] = {
     "what the notebooks use can be imported": (_imports, INSTALL),
     "the handwritten digits are here": (_digits, INSTALL),
     "a network trains for a step": (_training, INSTALL),
-    "JupyterLab can show widgets": (_widgets, f"{INSTALL}, then start JupyterLab anew"),
+    "JupyterLab can show widgets": (_widgets, f"{INSTALL}, then restart JupyterLab"),
     "the data folder can be written": (_folder, "Set MTLKIT_DATA to a folder of yours"),
 }

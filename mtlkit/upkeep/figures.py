@@ -53,7 +53,7 @@ def draw_all(folder: Path, steps: int = 1500) -> Iterator[Path]:
 
 def screenshots(folder: Path) -> Iterator[Path]:
     """Photograph the live lab in JupyterLab, at laptop and phone width, light and dark, after some training."""
-    source = "from mtlkit.lab import LossWeightingLab\nlab = LossWeightingLab(ask='Make the boxes appear first.')\nlab"
+    source = "from mtlkit.lab import LossWeightingLab\nlab = LossWeightingLab(ask='First make the boxes appear.')\nlab"
     with tempfile.TemporaryDirectory() as name, browser() as chrome:
         write_notebook(Path(name) / "lab.ipynb", source)
         with jupyterlab(Path(name)) as address:

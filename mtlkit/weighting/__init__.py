@@ -1,4 +1,4 @@
-"""How many losses become one update."""
+"""Methods that turn several losses into one update."""
 
 from mtlkit.weighting.base import Parts, Update, Weighting
 from mtlkit.weighting.checks import NotFiniteError, WeightingError, WeightingWarning

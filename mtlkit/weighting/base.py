@@ -73,7 +73,7 @@ def as_parts(losses: Losses) -> Parts:
 
 
 class Weighting:
-    """How many losses become one update: `backward` turns a dictionary of losses into `.grad`.
+    """A way to turn several losses into one update: `backward` turns a dictionary of losses into `.grad`.
 
     Leave a task without a labelled sample out of the dictionary: it then takes no part in the step.
 

@@ -30,7 +30,7 @@ class NotFiniteError(WeightingError):
         self.what = what
         super().__init__(
             f"the {what} of the task {task!r} is {value}: lower the learning rate or its weight, look for NaN in its "
-            "targets, and for a mean over none (let Task(labelled=...) say which samples have a target)"
+            "targets, and for a mean over no samples (let Task(labelled=...) say which have a target)"
         )
 
 
@@ -78,7 +78,7 @@ class NegativeLosses:
                 self.named.add(task)
                 warnings.warn(
                     f"the loss of the task {task!r} is {loss:.3g}, below 0: {self.method} {self.why}. Add a constant "
-                    "that keeps the loss above 0, or take a method that does not ask how large losses are "
+                    "that keeps the loss above 0, or use a method that does not depend on how large losses are "
                     "(StaticWeights, UPGrad, ...)",
                     WeightingWarning,
                     stacklevel=2,

@@ -78,7 +78,7 @@ class GradientWeighting(Weighting):
         if self.at == "features" and len(parts) > 1:
             raise WeightingError(
                 f"{type(self).__name__} takes gradients at the features of the whole batch, whose graph would have to "
-                "stay in memory: with accumulate=1, or a method at='parameters', it goes"
+                "stay in memory: use accumulate=1, or a method at='parameters'"
             )
         ids = {id(parameter) for parameter in shared}
         heads = [p for p in model.parameters() if p.requires_grad and id(p) not in ids]
@@ -116,7 +116,7 @@ class GradientWeighting(Weighting):
         for task, loss in losses.items():
             if any(id(parameter) in shared for parameter in reached(loss, features)):
                 raise WeightingError(
-                    f"the task {task!r} uses a shared parameter behind the shared features (tied weights?), where "
+                    f"the task {task!r} uses a shared parameter after the shared features (tied weights?), where "
                     f"{type(self).__name__} does not see it: take a method at='parameters'"
                 )
 
@@ -199,7 +199,7 @@ def gramian(jacobian: Tensor) -> Tensor:
 
 
 class Conflict(NamedTuple):
-    """How the tasks' gradients stand to each other. A zero gradient has cosine 0 with all.
+    """How the tasks' gradients relate to each other. A zero gradient has cosine 0 with all.
 
     Attributes:
         cosines: `[K, K]`; below 0, a step for one task hurts the other.

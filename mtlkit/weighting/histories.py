@@ -41,7 +41,7 @@ class _HistoryWeighting(GradientWeighting):
             WeightingError: if each process of `group` has a part of the gradients only.
         """
         if group.size > 1:
-            raise WeightingError(f"{type(self).__name__} needs whole gradients; each process has a part of them here")
+            raise WeightingError(f"{type(self).__name__} needs whole gradients; each process has only a part of them")
         tasks = names(tasks, len(jacobian))
         ones = torch.ones(len(jacobian), dtype=torch.double, device=jacobian.device)
         return self.update(jacobian, jacobian[:, :0], ones, tasks)[0]
@@ -137,8 +137,8 @@ class ExcessMTL(_HistoryWeighting):
 
     e_i = Σ_p g_ip² / √(Σ_t g_ip²) estimates by how much the loss of task i can still fall (its excess risk, with
     AdaGrad's diagonal for the curvature): a task that is far from its end weighs more, one that is merely noisy does
-    not. The paper's weights sum to 1. e_i(0) is the first that is not 0. Of tasks that are not in every batch, those
-    that are weigh K together, K their number.
+    not. The paper's weights sum to 1. e_i(0) is the first that is not 0. Where a
+    batch lacks some tasks, the weights of the others sum to their number.
 
     Args:
         eta: η.

@@ -85,7 +85,7 @@ class Uncertainty(_OneNumberPerTask):
     where losses are small. Nothing is wrong then; watch the losses, not their total.
 
     Args:
-        classification: names of the tasks that pay cross-entropy; their first term has no ½ (their optimum: log 2 l_i).
+        classification: the tasks whose loss is a cross-entropy; their first term has no ½ (their optimum: log 2 l_i).
         lr: of the Adam that learns s.
     """
 

@@ -115,9 +115,9 @@ class DWA(Weighting):
 class UWSO(Weighting):
     """L = Σ w_i l_i, w = softmax(1 / (T l_i)), taken as constants (Kirchdorfer et al., GCPR 2024, arXiv:2408.07985).
 
-    "Soft optimal uncertainty weighting": `Uncertainty` would end at weights in proportion to 1 / l_i; these need no way
-    there, and the temperature T keeps the smallest loss from taking all. T is to be tuned like a weight: it depends on
-    the scale of the losses.
+    "Soft optimal uncertainty weighting": `Uncertainty` would end at weights in proportion to 1 / l_i; these need
+    no learning, and the temperature T keeps the smallest loss from taking all. Tune T like a weight: it depends on the
+    scale of the losses.
     """
 
     def __init__(self, temperature: float = 1.0) -> None:

@@ -37,7 +37,7 @@ class _SeededWeighting(GradientWeighting):
 
 
 class PCGrad(_SeededWeighting):
-    """Each g_i loses its part against every g_j it conflicts with, in random order; the results are summed.
+    """Each g_i loses its component against every g_j it conflicts with, in random order; the results are summed.
 
     g_i ← g_i - (g_i·g_j / ‖g_j‖²) g_j where g_i·g_j < 0, with the *original* g_j (Yu et al., NeurIPS 2020, alg. 1).
     """

@@ -66,9 +66,9 @@ def equal_gains(U: Array) -> tuple[Array, bool]:
 def power_balance(U: Array, lengths: Array, p: float) -> Array:
     """Return b > 0 with (U Uᵀ b)_i = c_i b_i^{-p}, c_i = lengths_i^{p-1}.
 
-    That is the minimum of ½ ‖Uᵀ b‖² - Σ c_i b_i^{1-p} / (1-p) (log b at p = 1), convex: damped Newton's method, whose
-    rounding a few steps for y = log b in log(U Uᵀ b) + p y = log c take out. Where that does not arrive, p is moved to
-    where it is to be from p = 1, in steps as large as the latter can follow.
+    That is the minimum of ½ ‖Uᵀ b‖² - Σ c_i b_i^{1-p} / (1-p) (log b at p = 1), convex: damped Newton's method finds
+    it, and a few steps for y = log b in log(U Uᵀ b) + p y = log c remove its rounding. Where that does not converge, p
+    is moved from 1 to its value, in steps as large as these can follow.
 
     Raises:
         WeightingError: if neither comes to an end.

@@ -62,7 +62,7 @@ LANGUAGE = Case(
     build_model,
     make_tasks,
     see,
-    knobs={"width": Knob(64, "of the GRU in each direction", low=8)},
+    knobs={"width": Knob(64, "width of the GRU in each direction", low=8)},
     batch_size=64,
     seconds=60.0,
     optimizer=adamw,

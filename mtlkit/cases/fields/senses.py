@@ -87,7 +87,7 @@ SENSES = Case(
         "test_pairs": Knob(1000, "test pairs", low=1),
         "voices": Knob("auto", "who speaks", choices=("auto", "espeak", "formants")),
         "share": Knob("trunk", "what both senses share", choices=("nothing", "trunk", "trunk and head")),
-        "width": Knob(64, "of the features", low=4),
+        "width": Knob(64, "width of the features", low=4),
     },
     batch_size=64,
     seconds=30.0,

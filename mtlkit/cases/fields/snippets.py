@@ -65,7 +65,7 @@ SNIPPETS = Case(
     read_labels,
     {
         "folder": Knob("", "holds the sentences; hutto_sentiment/ in the data folder, if not given"),
-        "width": Knob(48, "of embedding and GRU", low=8),
+        "width": Knob(48, "width of embedding and GRU", low=8),
     },
     batch_size=64,
     seconds=60.0,

@@ -64,7 +64,7 @@ TUMOURS = Case(
         "known": Knob(1.0, "share of the training tumours that were measured", low=0, high=1),
         "diagnosed": Knob(1.0, "share of the training tumours with a diagnosis", low=0, high=1),
         "why": Knob(WHY[0], "which ones were measured", choices=WHY),
-        "width": Knob(32, "of the hidden layers", low=1),
+        "width": Knob(32, "width of the hidden layers", low=1),
     },
     batch_size=32,
     seconds=5.0,

@@ -31,7 +31,7 @@ SHARES = {"train": (0.0, 0.7), "val": (0.7, 0.8), "test": (0.8, 1.0)}
 def names_of(split: str) -> dict[str, list[tuple[str, int]]]:
     """Return language → names of a split with the number of their gender in `GENDERS`, -1 for both.
 
-    Names stand in the list of one language only, are without accents, and each is there once. A split has 70, 10 or
+    Only names that are in one language's list are kept, without accents, and each once. A split has 70, 10 or
     20 % of each language's names, drawn once and for all.
 
     Raises:

@@ -19,8 +19,8 @@ class Roads(Drawn):
     """Drawn road scenes with vehicles, pedestrians and signs, by day, at dusk, at night, in rain and in fog.
 
     A sample is that of `DigitScenes`, 64 x 96 pixels, with "road": `float32 [16, 24]`, 1 where the road is free and 0
-    elsewhere. Its label is the condition. The farther away a thing is, the smaller; near things hide far ones, and what
-    is hidden to more than two thirds has no box.
+    elsewhere. Its label is the condition. The farther away a thing is, the smaller; near things hide far ones, and
+    what is more than two thirds hidden has no box.
 
     Args:
         split: "train", "val" or "test".

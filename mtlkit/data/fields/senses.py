@@ -13,7 +13,7 @@ CLIPS = {"train": 2000, "val": 600, "test": 1600}  # of which about half, or a q
 
 
 class Senses(InMemory):
-    """Pairs of a real written digit and a clip in which a voice says one; which meet is drawn by lot.
+    """Pairs of a real written digit and a clip in which a voice says one, paired at random.
 
     A sample is `{"image": float32 [1, 28, 28] in 0..1, "frames": float32 [241, 40], "see": int64 [], "hear": int64
     []}`. Voices of "val" and "test" are in no training clip.
@@ -48,7 +48,7 @@ class Senses(InMemory):
         pools = []
         for name, most, wanted in (("pictures", len(digits), pictures), ("clips", len(heard), clips)):
             if not 0 <= wanted <= most:
-                raise ValueError(f"{name}={wanted}: of this split there are {most}")
+                raise ValueError(f"{name}={wanted}: this split has {most}")
             pool = torch.randperm(most, generator=random)[: wanted or most]
             pools.append(pool[torch.randint(len(pool), (n,), generator=random)])
         seen, heard = pools[0], heard[pools[1]]

@@ -52,8 +52,8 @@ class Snippets(InMemory):
         folder: holds the authors' archive, or `snippets.csv.gz` with the columns split, domain, valence, text.
         split: "train", "val" or "test". Sentences of one product review or editorial are all in the same one, and film
             sentences in blocks of a hundred, as neighbours are often of one review. A prepared file has splits of its
-            own; where it has no "val", a tenth of the sentences of its "train" are that.
-        least: how often the training sentences must have a word, for it to be known.
+            own; where it has no "val", a tenth of its "train" sentences take that place.
+        least: how often a word must occur in the training sentences to be known.
 
     Raises:
         DataError: if there is no such file, or a line of it cannot be read.
@@ -151,7 +151,7 @@ def _checked(split: str, domain: str, valence: str, text: str, file: Path) -> Sn
     try:
         number = float(valence)
     except ValueError:
-        raise DataError(f"{file}: the sentence {text[:40]!r} is rated {valence!r}, which is no number") from None
+        raise DataError(f"{file}: the sentence {text[:40]!r} is rated {valence!r}, which is not a number") from None
     if split not in SPLITS or domain not in DOMAINS or not -4 <= number <= 4:
         raise DataError(
             f"{file}: the sentence {text[:40]!r} has split {split!r}, domain {domain!r}, valence {valence}: expected "

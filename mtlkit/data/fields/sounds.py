@@ -53,7 +53,7 @@ def read_wave(file: Path) -> NDArray[np.float32]:
             kind = (sound.getnchannels(), sound.getsampwidth(), sound.getframerate())
             raw = sound.readframes(sound.getnframes())
     except (wave_files.Error, EOFError, ValueError) as error:
-        raise DataError(f"{file} is no sound that can be read ({error}): expected a .wav file") from error
+        raise DataError(f"{file} is not a sound that can be read ({error}): expected a .wav file") from error
     if kind != (1, 2, RATE):
         raise DataError(
             f"{file} has {kind[0]} channels of {8 * kind[1]} bits at {kind[2]:,} Hz, not 1 of 16 bits at 8,000 Hz: "

@@ -34,12 +34,12 @@ class Spoken(InMemory):
 class Speech(Spoken):
     """Clips of 2.4 seconds in which a voice says one digit, or two to four of them; some noise is added.
 
-    A sample is `{"frames": float32 [241, 40], "word": int64 [], "voice": int64 [], "digits": int64 [4]}`: which digit a
-    clip of one has (-1 else), who says it, and all digits from 1 for "zero" to 10 for "nine", -1 after the last.
+    A sample is `{"frames": float32 [241, 40], "word": int64 [], "voice": int64 [], "digits": int64 [4]}`: the digit of
+    a clip with only one (otherwise -1), who says it, and all digits, 1 ("zero") to 10 ("nine"), -1 after the last.
 
     In "val" and "test" every other clip is by a voice that no training clip has: two in "val", four others in "test".
-    What is said is asked there only, who says it in the other clips only; the other labels are withheld. Each voice
-    says each digit in five ways; one of them is in no training clip, and the only one in clips that ask who speaks.
+    Those clips are labelled only with what is said, the others only with who says it. Each voice says each digit in
+    five ways; one of them is in no training clip, and clips that ask who speaks use only that one.
 
     Args:
         split: "train", "val" or "test".

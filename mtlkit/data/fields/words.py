@@ -19,8 +19,8 @@ class Words(InMemory):
     """First names of 14 languages, and the numbers from 0 to 999 in English words with their German ones.
 
     A sample is `{"letters": int64 [32], "language": int64 [], "gender": int64 [], "german": int64 [32]}`; a name has no
-    "german" (-1 everywhere), a number no "language" and no "gender" (-1), and no gender has a name that stands in both
-    lists. Letters are numbers in `ALPHABET`; in "german", a 0 follows the last letter, and -1 follows that.
+    "german" (-1 everywhere), a number no "language" and no "gender" (-1), and a name of both men and women no "gender"
+    either. Letters are numbers in `ALPHABET`; in "german", a 0 follows the last letter, and -1 follows that.
 
     Args:
         split: "train", "val" or "test": 70, 10 and 20 % of each language's names, and of the numbers.

@@ -59,7 +59,7 @@ def merge_names(counts: Counter[str], faults: Faults) -> Callable[[str], str]:
             spelled[name] = common if faults.repair else unicodedata.normalize("NFC", name).strip()
         if len(names) > 1:
             said = ", ".join(map(repr, sorted(names)))
-            what = f"the classes {said} differ in case or blanks only"
+            what = f"the classes {said} differ only in case or blanks"
             kept = len({spelled[name] for name in names})
             faults.note(f"{what}: taken as " + ("one" if kept == 1 else f"{kept} classes (--repair makes them one)"))
     return lambda name: spelled.get(name, unicodedata.normalize("NFC", name).strip())

@@ -52,7 +52,7 @@ class CocoFolder(Photos):
         for other in files.in_order():
             if other != content.file and (strange := set(content.names.values()) ^ set(summary(other).categories)):
                 faults.note(
-                    f"{content.file.name} and {other.name} have not the same categories: {', '.join(sorted(strange))}"
+                    f"{content.file.name} and {other.name} differ in their categories: {', '.join(sorted(strange))}"
                 )
         for other in files.empty:
             faults.note(f"{other.relative_to(folder.root)} lists no images and is left out")
@@ -63,7 +63,7 @@ class CocoFolder(Photos):
         if part:
             places = {photo.path.relative_to(folder.root).as_posix(): photo for photo in photos}
             photos = [places[place] for place in hashed(list(places), part)]
-            faults.note("there is no file to test on: about a fifth of the images is taken, by a hash of the name")
+            faults.note("there is no test file: about a fifth of the images is used, chosen by a hash of the name")
         box_classes = list(dict.fromkeys(map(spell, order)))
         photos = [photo.renamed(spell) for photo in photos]
         about = image_classes(label, box_classes, content.scene_classes)
@@ -82,7 +82,7 @@ class CocoFolder(Photos):
             if both := {photo.path for photo in photos} & theirs:
                 example = min(both).name
                 faults.note(
-                    f"{len(both)} images stand in both {name!r} and {other!r}, e.g. {example}: scores will flatter"
+                    f"{len(both)} images are in both {name!r} and {other!r}, e.g. {example}: scores will be too good"
                 )
 
     @staticmethod
@@ -197,8 +197,7 @@ class _Content:
             elif key in self.images and image["file_name"] != self.images[key]["file_name"]:
                 said = f"{self.images[key]['file_name']!r} and {image['file_name']!r}"
                 self.faults.add(
-                    f"{self.file}: the images {said} have the same id {key}, so nobody knows whose annotations are "
-                    "whose",
+                    f"{self.file}: the images {said} have the same id {key}, so their annotations cannot be told apart",
                     "leave both out",
                 )
                 twice.add(key)
@@ -210,7 +209,7 @@ class _Content:
 
     def _read_annotation(self, number: int, annotation: Any) -> None:
         if not isinstance(annotation, dict):
-            self.faults.add(f"{self.file}: annotation number {number} is no object", "leave it out")
+            self.faults.add(f"{self.file}: annotation number {number} is not an object", "leave it out")
             return
         called = f"annotation {annotation['id']}" if "id" in annotation else f"annotation number {number}"
         image, category = as_id(annotation.get("image_id")), as_id(annotation.get("category_id"))

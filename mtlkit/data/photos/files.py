@@ -181,7 +181,7 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        said = "it is empty" if not text.strip() else f"no whole JSON: {error}"
+        said = "it is empty" if not text.strip() else f"not valid JSON: {error}"
         raise DataError(f"{file}: is not a COCO annotation file ({said}); write it again") from error
     if not isinstance(content, dict):
         raise DataError(f"{file}: is not a COCO annotation file (a {type(content).__name__}); expected an object")

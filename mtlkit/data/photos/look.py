@@ -133,7 +133,7 @@ def _look_at_boxes(photo: Photo, suspicious: dict[str, list[str]]) -> bool:
     for (_, name, _, called), (w, h) in zip(rows, sides.tolist(), strict=True):
         place = f"{photo.path.name}, {called} ({name})"
         if min(w, h) < least:
-            suspicious[f"boxes of less than {TINY} pixels in an image of {SIZE}"].append(place)
+            suspicious[f"boxes smaller than {TINY} pixels in an image of {SIZE}"].append(place)
         if w * h > 0.95 * width * height:
             suspicious["boxes around the whole image"].append(place)
         if max(w, h) > 15 * min(w, h):

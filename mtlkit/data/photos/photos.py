@@ -269,13 +269,13 @@ def _checked_boxes(photo: Photo, measured: Measured, faults: Faults) -> Photo | 
             f"{width}x{height}"
         )
         if not math.isclose(factor_x, factor_y, rel_tol=0.02):
-            faults.add(f"{what}, of another shape", "leave the image out")
+            faults.add(f"{what}, a different shape", "leave the image out")
             return None
         faults.add(f"{what}: it was scaled after it had been annotated", "scale its boxes, too")
     if photo.boxes and all(0 <= side <= 1 for box in photo.boxes for side in box) and _any_broken(photo.boxes):
         faults.add(
-            f"{photo.source}: all boxes of {photo.path.name} lie within one pixel: they seem to be shares of the "
-            "image's width and height; write them in pixels",
+            f"{photo.source}: all boxes of {photo.path.name} lie within one pixel: they seem to be fractions of "
+            "the image's width and height; write them in pixels",
             "leave the image out",
         )
         return None
@@ -284,7 +284,7 @@ def _checked_boxes(photo: Photo, measured: Measured, faults: Faults) -> Photo | 
         x0, y0, x1, y1 = box[0] * factor_x, box[1] * factor_y, box[2] * factor_x, box[3] * factor_y
         what = f"{photo.source}: the box of {called} ({name}), {_text(box)},"
         if x0 > x1 or y0 > y1:
-            faults.add(f"{what} has its corners in the wrong order", "exchange them")
+            faults.add(f"{what} has its corners in the wrong order", "swap them")
             x0, x1, y0, y1 = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
         cut = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
         if not (cut[2] - cut[0] > LEAST and cut[3] - cut[1] > LEAST):

@@ -40,7 +40,7 @@ def pick_pair(names: Sequence[str], root: Path) -> tuple[str, str] | None:
         return _one(train, "train", root), _one(test, "test", root)
     if len(names) > 1:
         raise DataError(
-            f"{root}: there are lists {_few(names)}: name one 'train' and another 'test' or 'val', or leave one only, "
+            f"{root}: there are lists {_few(names)}: name one 'train' and another 'test' or 'val', or keep only one, "
             "which is then split"
         )
     return None

@@ -89,7 +89,7 @@ class VocFolder(Photos):
         others = [number for number in numbers.values() if number > 1]
         once = sorted(name for name in numbers if numbers[name] == 1)
         if once and others and sum(others) >= 5 * len(others):
-            faults.note(f"there is one object only of {', '.join(map(repr, once))}: is it spelled as it is meant?")
+            faults.note(f"there is only one object of {', '.join(map(repr, once))}: is the name misspelled?")
         box_classes = sorted(numbers)
         scene_classes = sorted({photo.label for photo in everything.values() if photo.label is not None})
         if not faults.found and not box_classes and not scene_classes:
@@ -129,7 +129,7 @@ class _Lists:
         if not self.annotations:
             linked = "annotations" in {link.lower() for link in folder.links_out}
             hint = "; Annotations is a link, and links are not followed: copy the files" if linked else ""
-            raise DataError(f"{self.base} has no .xml file: expected one an image, in the Pascal VOC layout{hint}")
+            raise DataError(f"{self.base} has no .xml file: expected one per image, in the Pascal VOC layout{hint}")
         outside = [xml for xml in folder.having(".xml") if not xml.is_relative_to(self.base)]
         self.outside = (
             f"{len(outside)} .xml files lie outside of {self.base.name}/, e.g. {outside[0]}" if outside else ""
@@ -167,7 +167,7 @@ class _Lists:
         if split in (*PARTS, "train", "test") and len(known) < 2:
             every = self._listed(known[0]) if self.lists else list(self.annotations)
             here = hashed(every, PARTS.get(split, split))
-            faults.note("there is no list of images to test on: about a fifth of all is taken, by a hash of the name")
+            faults.note("there is no list of test images: about a fifth of all is used, chosen by a hash of the name")
             return here
         if split not in ("train", "test") and not known:
             raise ValueError(f"{self.folder.root} has no ImageSets/Main: its splits are train and test, not {split!r}")
@@ -177,7 +177,7 @@ class _Lists:
         train, test = pick_pair(list(self.lists), self.folder.root) or ("", "")
         if train and (both := set(self._listed(train)) & set(self._listed(test))):
             faults.note(
-                f"{len(both)} images stand in both {train!r} and {test!r}, e.g. {min(both)}: scores will flatter"
+                f"{len(both)} images are in both {train!r} and {test!r}, e.g. {min(both)}: scores will be too good"
             )
 
     def _listed(self, split: str) -> list[str]:
@@ -188,7 +188,7 @@ class _Lists:
             if best is None or known > best[0]:
                 best = known, names
         if not best or not best[1]:
-            raise DataError(f"{file} is empty: expected one image name a line")
+            raise DataError(f"{file} is empty: expected one image name per line")
         return list(dict.fromkeys(best[1]))
 
     def _known(self, line: str) -> str:
@@ -261,7 +261,7 @@ def read_voc(xml: Path, image: Path | None, faults: Faults, folder: Folder | Non
         - len(tree.findall("object/part/bndbox"))
     )
     if strays:
-        faults.add(f"{xml}: {strays} <bndbox> do not stand in an <object>", "leave them out")
+        faults.add(f"{xml}: {strays} <bndbox> are not inside an <object>", "leave them out")
     rows = []
     for number, item in enumerate(tree.findall("object"), 1):
         name = item.findtext("name") or ""
@@ -293,8 +293,8 @@ def _of_its_own_name(
     except DataError:
         return image
     faults.add(
-        f"{xml}: its <filename> means {image.name}, but {own.name} lies there under the annotation's own name",
-        "take the one of its own name",
+        f"{xml}: its <filename> names {image.name}, but {own.name} is there with the annotation's own name",
+        "take the one with its own name",
     )
     return own
 
@@ -312,7 +312,7 @@ def _read_box(item: ElementTree.Element) -> Box:
         try:
             corners.append(float(text))
         except ValueError:
-            raise ValueError(f"has the {side} {text.strip()!r}, which is no number") from None
+            raise ValueError(f"has the {side} {text.strip()!r}, which is not a number") from None
         if not math.isfinite(corners[-1]):
             raise ValueError(f"has the {side} {text.strip()}")
     x0, y0, x1, y1 = corners

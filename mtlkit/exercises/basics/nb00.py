@@ -26,8 +26,8 @@ EXERCISES = (
     Exercise(
         "00.1",
         "The number that is minimised",
-        "Write `weighted_sum(losses, weights)`: both are dictionaries from task name to number. Return "
-        "$\\sum_i w_i\\,\\ell_i$, what the sliders above steer.",
+        "Write `weighted_sum(losses, weights)`: both are dictionaries that map task names to numbers. Return "
+        "$\\sum_i w_i\\,\\ell_i$, the sum that the sliders above control.",
         1,
         3,
         (

@@ -53,8 +53,8 @@ EXERCISES = (
     Exercise(
         "01.1",
         "How much is shared?",
-        "Write `shared_fraction(model)` for a `SharedEncoderModel`: which fraction (0 to 1) of *all* its parameters do "
-        "all tasks train? `model.shared_parameters()` and `model.parameters()` yield tensors.",
+        "Write `shared_fraction(model)` for a `SharedEncoderModel`: what fraction (0 to 1) of *all* its parameters is "
+        "trained by every task? `model.shared_parameters()` and `model.parameters()` yield tensors.",
         1,
         5,
         (
@@ -83,8 +83,8 @@ EXERCISES = (
     Exercise(
         "01.2",
         "What does sharing save?",
-        "One joint model has an encoder of `encoder` parameters and one head per task, `heads` (a list of numbers of "
-        "parameters). Separate networks need the encoder once per task. Write `joint_to_separate(encoder, heads)`: the "
+        "One joint model has an encoder of `encoder` parameters and one head per task, `heads` (a list of parameter "
+        "counts). Separate networks need the encoder once per task. Write `joint_to_separate(encoder, heads)`: the "
         "parameters of the joint model divided by those of all separate networks together.",
         1,
         5,
@@ -101,11 +101,11 @@ EXERCISES = (
                 lambda encoder, heads: 1 / len(heads),
             ),
             (
-                "you have it upside down: joint divided by separate, at most 1",
+                "this is the inverse: divide joint by separate; the result is at most 1",
                 lambda encoder, heads: (len(heads) * encoder + sum(heads)) / (encoder + sum(heads)),
             ),
             (
-                "separate networks need one encoder for *each* task, also for the first",
+                "separate networks need one encoder for *each* task, including the first",
                 lambda encoder, heads: (encoder + sum(heads)) / ((len(heads) - 1) * encoder + sum(heads)),
             ),
             (
@@ -119,12 +119,12 @@ EXERCISES = (
         "Soft sharing",
         "In soft sharing each task keeps a network of its own, and a penalty holds the networks close together. Write "
         "`soft_sharing_penalty(a, b)` for two lists of parameter tensors of equal shapes: the sum over *all* numbers of "
-        "the squared difference. Both networks must feel it, so both need its gradient.",
+        "the squared difference. It must pull at both networks, so both need its gradient.",
         2,
         8,
         (
             "Walk through the two lists side by side with `zip(a, b)`.",
-            "`(p - q).square().sum()` is what one pair of tensors pays.",
+            "`(p - q).square().sum()` is what one pair of tensors contributes.",
             "Do not detach anything: the penalty pulls both networks.",
         ),
         soft_sharing_penalty,
@@ -135,7 +135,7 @@ EXERCISES = (
                 lambda a, b: sum((p - q).square().mean() for p, q in zip(a, b, strict=True)),
             ),
             (
-                "the second network feels nothing: do not detach it",
+                "the second network gets no gradient: do not detach it",
                 lambda a, b: sum((p - q.detach()).square().sum() for p, q in zip(a, b, strict=True)),
             ),
             (
@@ -161,28 +161,29 @@ QUIZ = (
         "Which parameters does the loss of task 2 move in a hard-sharing network?",
         (
             Option(
-                "only its head, which holds all that is its own",
-                "its gradient goes on, through the head, into the encoder.",
+                "only its head, which holds everything specific to the task",
+                "its gradient flows on through the head into the encoder.",
             ),
-            Option("the encoder and its head", "and never the other tasks' heads.", True),
+            Option("the encoder and its head", "it never touches the other tasks' heads.", True),
             Option("all parameters", "the other heads are not on the path from the input to its output."),
             Option("only the encoder", "the head lies on the path from the features to its output."),
         ),
     ),
     Question(
-        "Two tasks, one encoder of 900 parameters, heads of 100 each. The joint model has what part of two networks?",
+        "Two tasks, one encoder of 900 parameters, heads of 100 each. What fraction of the "
+        "parameters of two separate networks does the joint model have?",
         (
             Option("50 %", "only the encoder is shared; the heads are needed either way."),
             Option("45 %", "900 / 2000 leaves the heads of the joint model out."),
             Option("55 %", "(900 + 200) / (2 · 900 + 200) = 1100 / 2000.", True),
-            Option("90 %", "that is the encoder's part of one single-task network."),
+            Option("90 %", "that is the encoder's share of one single-task network."),
         ),
     ),
     Question(
         "“Sharing always lowers the cost.” What is true?",
         (
             Option("K - 1 encoders are saved, which may be little", "the heads cost the same either way.", True),
-            Option("yes: the cost is divided by the number of tasks", "that would need heads that are free."),
+            Option("yes: the cost is divided by the number of tasks", "only if the heads were free."),
             Option("no, it never does", "this notebook measured a saving in parameters, operations and seconds."),
             Option("it lowers memory only", "the encoder also runs once instead of twice."),
         ),
@@ -191,7 +192,7 @@ QUIZ = (
         "In soft sharing, two tasks",
         (
             Option("use one encoder, each with half the weight", "that would still be hard sharing."),
-            Option("have networks of their own, held close by a penalty", "so nothing is saved in size.", True),
+            Option("have networks of their own, held close by a penalty", "this saves nothing in size.", True),
             Option("share heads but not encoders", "heads have different outputs; they are what is *not* shared."),
             Option("take turns in training", "that is a schedule; it can be used with any kind of sharing."),
         ),

@@ -61,8 +61,9 @@ EXERCISES = (
         "02.1",
         "The total loss",
         "Write `total_loss(h, heads, targets, weights)`, the weighted total $\\sum_i w_i\\,\\ell_i$. `h` are the shared "
-        "features `[B, C]`; `heads`, `targets`, `weights` are dictionaries with a module, a tensor and a number for each "
-        "task; $\\ell_i$ is `mse_loss(prediction, target)`. Return a scalar tensor through which *h* and all heads learn.",
+        "features `[B, C]`; `heads`, `targets`, `weights` are dictionaries that hold a module, a tensor and a number "
+        "for each task; $\\ell_i$ is `mse_loss(prediction, target)`. Return a scalar tensor whose gradient reaches *h* "
+        "and all heads.",
         1,
         8,
         (
@@ -106,14 +107,14 @@ EXERCISES = (
     Exercise(
         "02.2",
         "Do they conflict?",
-        "Write `cosine(g_a, g_b)` for two gradients `[P]`: the cosine of the angle between them, from -1 (opposed) over "
-        "0 (nothing to do with each other) to 1 (the same direction). It must not depend on how long they are.",
+        "Write `cosine(g_a, g_b)` for two gradients `[P]`: the cosine of the angle between them, from -1 (opposite) "
+        "through 0 (unrelated) to 1 (same direction). It must not depend on how long they are.",
         1,
         5,
         (
             "The inner product is `g_a @ g_b`.",
             "Divide it by both lengths; a length is `g.norm()`.",
-            "g_a @ g_b / (‖g_a‖ ‖g_b‖). Keep the sign: it is what you came for.",
+            "g_a @ g_b / (‖g_a‖ ‖g_b‖). Keep the sign: it is the whole point.",
         ),
         cosine,
         _two_gradients,
@@ -122,8 +123,8 @@ EXERCISES = (
             ("you divided by the *squared* norms", lambda a, b: a @ b / (a.norm() * b.norm()) ** 2),
             ("you lost the sign, and with it the conflict", lambda a, b: cosine(a, b).abs()),
             ("this is the angle; its cosine is asked for", lambda a, b: torch.acos(cosine(a, b))),
-            ("only one of the two norms was divided out", lambda a, b: a @ b / a.norm()),
-            ("only one of the two norms was divided out", lambda a, b: a @ b / b.norm()),
+            ("you divided by only one of the two norms", lambda a, b: a @ b / a.norm()),
+            ("you divided by only one of the two norms", lambda a, b: a @ b / b.norm()),
         ),
     ),
     Exercise(
@@ -137,13 +138,13 @@ EXERCISES = (
         (
             "What is the gradient of l / l? Of l / 2?",
             "`loss.detach()` has the same value, but is a constant for autograd.",
-            "Only the *denominator* is to be a constant.",
+            "Only the *denominator* should be a constant.",
         ),
         log_like_total,
         _losses,
         (
             (
-                "nothing learns, the gradient is 0: l / l is the constant 1, detached or not. Detach the denominator alone",
+                "nothing learns: l / l is the constant 1, so its gradient is 0. Detach only the denominator",
                 lambda losses: sum(loss / loss for loss in losses),
             ),
             (
@@ -151,7 +152,7 @@ EXERCISES = (
                 lambda losses: sum(loss.detach() / loss for loss in losses),
             ),
             (
-                "you divided by the mean loss: the tasks still count by their size. Divide each by itself",
+                "you divided by the mean loss: larger losses still count more. Divide each by itself",
                 lambda losses: sum(losses) / torch.stack(losses).mean().detach(),
             ),
             (
@@ -198,13 +199,13 @@ QUIZ = (
         ),
     ),
     Question(
-        "Two losses are equal in size. Does each pull equally at the shared parameters?",
+        "Two losses are equal in size. Do they pull equally hard at the shared parameters?",
         (
             Option(
                 "yes, a gradient is as long as its loss is large",
-                "size and slope are different things: think of a flat valley high up.",
+                "size and slope are different things; think of a plateau: high, but flat.",
             ),
-            Option("no, their gradients may differ in length", "and it is gradients that move parameters.", True),
+            Option("no, their gradients may differ in length", "gradients move parameters, losses do not.", True),
             Option("no, the first always wins", "a sum does not care about order."),
             Option("only with Adam", "Adam rescales the *sum*; it cannot tell who contributed what."),
         ),
@@ -214,7 +215,7 @@ QUIZ = (
         (
             Option("is zero", "only for cosine -1."),
             Option("hurts both tasks", "g_1·(g_1 + g_2) = ‖g‖²(1 - 0.8) > 0: it helps both, a little."),
-            Option("helps both tasks, but far less than each alone", "a fifth of ‖g‖² is left for each.", True),
+            Option("helps each task, but far less than its own gradient", "a fifth of ‖g‖² is left for each.", True),
             Option("helps the longer one and hurts the shorter one", "that needs different lengths: dominance."),
         ),
     ),

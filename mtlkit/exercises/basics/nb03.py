@@ -80,8 +80,9 @@ EXERCISES = (
         "03.1",
         "Generalised IoU",
         "Write `giou(a, b)` for two boxes `[4]` (left, top, right, bottom): IoU minus the share of the smallest box "
-        "around both that neither covers. It is to become a loss, so both boxes need its gradient. First by hand: (0, 0, 10, 10) and (5, 0, 15, 10) share 50 and cover 150, and "
-        "the box around them is 150 too, so IoU = GIoU = 1/3.",
+        "around both that neither covers. It will serve as a loss, so its gradient must reach both boxes. First by "
+        "hand: (0, 0, 10, 10) and (5, 0, 15, 10) share an area of 50 and cover 150, and the box around them has 150 "
+        "too, so IoU = GIoU = 1/3.",
         2,
         12,
         (
@@ -125,7 +126,7 @@ EXERCISES = (
     Exercise(
         "03.2",
         "A label is missing",
-        "Write `masked_loss(logits, label)` with `logits [B, C]` and `label [B]`, where -1 means that nobody has looked. "
+        "Write `masked_loss(logits, label)` with `logits [B, C]` and `label [B]`, where -1 means *unlabelled*. "
         "Return the mean cross-entropy over the *labelled* samples. If there are none, return 0, still connected to the "
         "graph, so that `backward` works.",
         2,
@@ -139,7 +140,7 @@ EXERCISES = (
         _partly_labelled,
         (
             (
-                "you divided by the size of the batch: then a batch with few labels pays less per label",
+                "you divided by the size of the batch: then a label counts less in a batch with few labels",
                 lambda logits, label: cross_entropy(logits, label, ignore_index=-1, reduction="sum") / len(label),
             ),
             (
@@ -151,7 +152,7 @@ EXERCISES = (
                 lambda logits, label: cross_entropy(logits, label, ignore_index=-1),
             ),
             (
-                "this is the sum; a batch with more labels must not weigh more",
+                "this is the sum; a batch with more labels must not count more",
                 lambda logits, label: cross_entropy(logits, label, ignore_index=-1, reduction="sum"),
             ),
             (
@@ -177,7 +178,7 @@ EXERCISES = (
         flip,
         _image_with_boxes,
         (
-            ("the picture is flipped, the boxes are not: the classic", lambda image, boxes: (image.flip(-1), boxes)),
+            ("the picture is flipped, the boxes are not: a classic bug", lambda image, boxes: (image.flip(-1), boxes)),
             (
                 "left and right changed places: every box has a negative width. The old right edge is the new left one",
                 lambda image, boxes: (
@@ -195,7 +196,7 @@ EXERCISES = (
                 ),
             ),
             (
-                "that is upside down: left to right is the *last* axis",
+                "this flips top to bottom: left to right is the *last* axis",
                 lambda image, boxes: (
                     image.flip(-2),
                     torch.stack(
@@ -220,10 +221,10 @@ QUIZ = (
     Question(
         "An image has `has_boxes = False`. The detection loss for it is",
         (
-            Option("high, as all boxes were missed", "that would punish right detections that nobody annotated."),
-            Option("zero", "nobody has looked, so nothing is owed.", True),
+            Option("high, as all boxes were missed", "that would punish correct detections that nobody annotated."),
+            Option("zero", "nobody has annotated it, so it adds no loss.", True),
             Option("NaN", "that would be a division by zero, which the loss avoids."),
-            Option("that of an empty image", "an image *known* to be empty pays for every invented digit."),
+            Option("that of an empty image", "an image *known* to be empty is penalised for every false detection."),
         ),
     ),
     Question(
@@ -247,9 +248,9 @@ QUIZ = (
     Question(
         "You flip a picture and forget the boxes.",
         (
-            Option("the loss becomes NaN", "the numbers are fine, only wrong."),
+            Option("the loss becomes NaN", "the numbers are finite, just wrong."),
             Option("an error is raised", "no code can see that a box is in the wrong place."),
-            Option("training runs and the boxes are learned wrong", "so draw your samples before training.", True),
+            Option("training runs and the boxes are learned wrong", "always draw your samples before training.", True),
             Option("nothing changes, as a mirror image has the same boxes", "half of the targets are wrong."),
         ),
     ),

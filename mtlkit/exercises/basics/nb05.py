@@ -30,7 +30,7 @@ def _two_epochs(generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
 
 
 def pcgrad(g_a, g_b):
-    """Return the sum of both gradients, each without its part against the other."""
+    """Return the sum of both gradients, each without the part that opposes the other."""
     dot = g_a @ g_b
     if dot >= 0:
         return g_a + g_b
@@ -68,15 +68,15 @@ EXERCISES = (
         1,
         6,
         (
-            "`torch.exp(-s) * losses` weighs the losses.",
-            "The second term keeps s from running away to infinity, where no task would pay anything.",
+            "`torch.exp(-s) * losses` weights the losses.",
+            "The second term keeps s from running away to infinity, where no task would count at all.",
             "(0.5 * torch.exp(-s) * losses + 0.5 * s).sum(). It is smallest at s = log l: then ½ + ½ log 0.01 = -1.8.",
         ),
         uncertainty_total,
         _losses_and_s,
         (
             (
-                "the sign of s in the exponent is wrong: a large s must make a task weigh *less*",
+                "the sign of s in the exponent is wrong: a large s must make a task count *less*",
                 lambda losses, s: (0.5 * torch.exp(s) * losses + 0.5 * s).sum(),
             ),
             (
@@ -102,15 +102,15 @@ EXERCISES = (
     Exercise(
         "05.2",
         "Dynamic weight averaging",
-        "Write `dwa_weights(before, last, T)`: from the tasks' mean losses two windows ago, `before [K]`, and in the last "
-        "one, `last [K]`, to the weights $K\\,\\mathrm{softmax}(r/T)$ with $r_i$ = last / before. A task whose loss falls "
-        "slowly gets more.",
+        "Write `dwa_weights(before, last, T)`: given the tasks' mean losses two windows ago, `before [K]`, and in the "
+        "last window, `last [K]`, return the weights $K\\,\\mathrm{softmax}(r/T)$ with $r_i$ = last / before. A task "
+        "whose loss falls slowly gets a larger weight.",
         1,
         6,
         (
             "r near 1: the loss hardly fell. r near 0: it fell a lot.",
             "`torch.softmax(r / T, 0)` sums to 1.",
-            "The weights are to sum to K, so that equal weights are ones.",
+            "The weights must sum to K, so that equal weights are all 1.",
         ),
         dwa_weights,
         _two_epochs,
@@ -120,7 +120,7 @@ EXERCISES = (
                 lambda before, last, T: len(last) * torch.softmax(before / last / T, 0),
             ),
             (
-                "these sum to 1; multiply by K, so that equal weights are ones",
+                "these sum to 1; multiply by K, so that equal weights are all 1",
                 lambda before, last, T: torch.softmax(last / before / T, 0),
             ),
             (
@@ -140,8 +140,9 @@ EXERCISES = (
     Exercise(
         "05.3",
         "PCGrad for two tasks",
-        "Write `pcgrad(g_a, g_b)` for two gradients `[P]`. If they conflict (negative inner product), take from each its "
-        "component along the *original* other one; then return their sum. If they do not conflict, return the plain sum.",
+        "Write `pcgrad(g_a, g_b)` for two gradients `[P]`. If they conflict (negative inner product), subtract from "
+        "each its component along the *original* other one; then return their sum. If they do not conflict, return the "
+        "plain sum.",
         2,
         10,
         (
@@ -153,7 +154,7 @@ EXERCISES = (
         _pair,
         (
             (
-                "you projected also where the gradients agree: that throws away what both tasks want",
+                "you also projected where the gradients agree: that throws away what both tasks want",
                 lambda a, b: (a - a @ b / (b @ b) * b) + (b - a @ b / (a @ a) * a),
             ),
             (
@@ -161,8 +162,8 @@ EXERCISES = (
                 lambda a, b: a - min(0.0, float(a @ b)) / b.norm() * b + b - min(0.0, float(a @ b)) / a.norm() * a,
             ),
             (
-                "only the first gradient was changed, or the second was projected off the *already changed* first one: "
-                "each loses its part against the *original* other",
+                "only the first gradient was changed, or the second was projected against the *already changed* one: "
+                "remove from each the part that opposes the *original* other",
                 lambda a, b: _project(a, b) + _project(b, _project(a, b)),
             ),
             ("that is the mean of the two; the sum is asked for", lambda a, b: pcgrad(a, b) / 2),
@@ -178,7 +179,8 @@ EXERCISES = (
         "05.4",
         "MGDA for two tasks",
         "Write `mgda_weight(g_a, g_b)`: the weight $w$ in 0..1 for which $w\\,g_a + (1-w)\\,g_b$ is *shortest*. (Set the "
-        "derivative of its squared length to zero, then mind the ends.) It tells who is heard: a short gradient gets most.",
+        "derivative of its squared length to zero, then mind the ends.) It shows who is favoured: the task "
+        "with the shorter gradient.",
         3,
         12,
         (
@@ -202,7 +204,7 @@ EXERCISES = (
                 lambda a, b: ((a - b) @ b / ((a - b) @ (a - b))).clamp(0, 1),
             ),
             (
-                "w is not always ½: that is so for gradients made unit length first, but length matters to MGDA",
+                "w is not always ½: that holds only for gradients of equal length, but MGDA uses their lengths",
                 lambda a, b: torch.tensor(0.5),
             ),
             (
@@ -218,10 +220,10 @@ QUIZ = (
     Question(
         "With uncertainty weighting the total loss is -1.3. What is wrong?",
         (
-            Option("the learning rate is too high", "then losses would rise; look at them."),
-            Option("a loss is negative", "all losses can be positive: ½ log l is not."),
+            Option("the learning rate is too high", "in that case the losses would rise; look at them."),
+            Option("a loss is negative", "all losses may be positive; it is ½ log l that is negative."),
             Option("nothing", "at the optimum the total is Σ ½(1 + log l_i), negative for small losses.", True),
-            Option("s was clamped", "then the weights would stop moving; the total says nothing about that."),
+            Option("s was clamped", "a clamped s stops the weights; the total says nothing about that."),
         ),
     ),
     Question(
@@ -236,8 +238,8 @@ QUIZ = (
     Question(
         "Taking the gradients at the shared features instead of the parameters",
         (
-            Option("is exact and cheaper", "cheaper yes; the inner products are those of an upper bound."),
-            Option("costs one pass through the encoder instead of K", "hence its use in MGDA-UB.", True),
+            Option("is exact and cheaper", "it is cheaper, but its inner products belong to an upper bound."),
+            Option("costs one pass through the encoder instead of K", "this is why MGDA-UB does it.", True),
             Option("needs more memory for the Jacobian of the encoder", "that Jacobian is never formed."),
             Option("works for heads only", "the combined gradient is sent on through the encoder."),
         ),
@@ -247,11 +249,11 @@ QUIZ = (
         (
             Option(
                 "it beats static weights, of which equal weights are one",
-                "equal weights are one point of the static front; tune the others.",
+                "equal weights are only one point of the static front; try the others.",
             ),
             Option("it resolves gradient conflict", "it may just have found a better ratio of the tasks."),
-            Option("you should also compare with tuned static weights", "at the same budget, over seeds.", True),
-            Option("equal weights are useless", "they may be near the best of the front on other data."),
+            Option("you should also compare with tuned static weights", "at equal budget, over several seeds.", True),
+            Option("equal weights are useless", "on other data they may be near the best point of the front."),
         ),
     ),
 )

@@ -70,14 +70,14 @@ EXERCISES = (
     Exercise(
         "13.1",
         "Which channels does a task need?",
-        "Write `needed(whole, without, task, m)`: `whole [K]` are the losses of K tasks, `without [C, K]` the same after "
-        "one of C channels was silenced. Return a list of the m channels without which the loss of task number `task` "
-        "rises most, the most needed one first.",
+        "Write `needed(whole, without, task, m)`: `whole [K]` are the losses of K tasks, `without [C, K]` those with "
+        "each of C channels silenced in turn. Return a list of the m channels without which the loss of task "
+        "number `task` rises most, the most needed one first.",
         1,
         5,
         (
             "What counts is how much a loss *rises*: without - whole.",
-            "Column `task` of it belongs to the task; sort it downwards.",
+            "Column `task` of that difference belongs to the task; sort it in descending order.",
             "(without - whole)[:, task].argsort(descending=True)[:m].tolist()",
         ),
         needed,
@@ -88,11 +88,11 @@ EXERCISES = (
                 lambda whole, without, task, m: (without - whole)[:, task].argsort()[:m].tolist(),
             ),
             (
-                "a channel without which the loss *falls* is not needed: rises count, not their size",
+                "a channel without which the loss *falls* is not needed: keep the sign of the change",
                 lambda whole, without, task, m: (without - whole)[:, task].abs().argsort(descending=True)[:m].tolist(),
             ),
             (
-                "that is the order for all tasks together; one task is asked for",
+                "that is the order for all tasks together; use the column of `task` only",
                 lambda whole, without, task, m: (without - whole).sum(1).argsort(descending=True)[:m].tolist(),
             ),
         ),
@@ -102,8 +102,8 @@ EXERCISES = (
         "13.2",
         "How alike are two spaces?",
         "Write `linear_cka(x, y)`: the linear CKA of `x [N, A]` and `y [N, B]`, two representations of the same N samples: "
-        "$\\|Y^\\top X\\|^2 / (\\|X^\\top X\\| \\, \\|Y^\\top Y\\|)$ with Frobenius norms, after the mean over the samples was "
-        "taken from every column.",
+        "$\\|Y^\\top X\\|^2 / (\\|X^\\top X\\| \\, \\|Y^\\top Y\\|)$ with Frobenius norms, after subtracting "
+        "from every column its mean over the samples.",
         2,
         8,
         (
@@ -115,19 +115,19 @@ EXERCISES = (
         _spaces,
         (
             (
-                "the columns are not centred: take the mean over the samples away first",
+                "the columns are not centred: subtract the mean over the samples first",
                 lambda x, y: (y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm()),
             ),
             (
-                "the numerator is a *square* of a norm, as the denominator is a product of two",
+                "the numerator is the *square* of a norm, just as the denominator is a product of two norms",
                 lambda x, y: linear_cka(x, y) / ((y - y.mean(0)).T @ (x - x.mean(0))).norm(),
             ),
             (
-                "that is the root of it",
+                "that is the square root of the right value",
                 lambda x, y: linear_cka(x, y).sqrt(),
             ),
             (
-                "you centred each sample over its numbers; the mean is one over samples, for each column",
+                "you centred each sample (row); subtract from each column its mean over the samples",
                 lambda x, y: (
                     ((y - y.mean(1, keepdim=True)).T @ (x - x.mean(1, keepdim=True))).norm() ** 2
                     / (
@@ -142,12 +142,12 @@ EXERCISES = (
     Exercise(
         "13.3",
         "Does the map change?",
-        "Write `rank_correlation(a, b)`: Spearman's rank correlation of two maps `[H, W]` with no two equal pixels: the "
+        "Write `rank_correlation(a, b)`: Spearman's rank correlation of two maps `[H, W]` without equal pixels: the "
         "correlation of the *ranks* of all pixels.",
         2,
         8,
         (
-            "The rank of a pixel is how many are smaller.",
+            "The rank of a pixel is the number of pixels smaller than it.",
             "flatten().argsort().argsort() gives the ranks.",
             "Subtract the mean of each, and divide their inner product by both norms.",
         ),
@@ -155,9 +155,9 @@ EXERCISES = (
         _maps,
         (
             ("that is the correlation of the pixels themselves; take their ranks first", _pearson),
-            ("argsort gives the order, not the ranks: it must be taken twice", _in_order),
+            ("argsort gives the order, not the ranks: apply it twice", _in_order),
             (
-                "that is a covariance; divided by the norms of both, it lies between -1 and 1",
+                "that is a covariance; divide by the norms of both, so that it lies between -1 and 1",
                 lambda a, b: _covariance(a, b) / a.numel(),
             ),
             ("divide by the norms of both: a correlation lies between -1 and 1", lambda a, b: _covariance(a, b)),
@@ -175,20 +175,20 @@ QUIZ = (
         "Without channel 12 no task's loss changes. What follows?",
         (
             Option("the channel is never active", "it may be active in every picture, and nobody reads it."),
-            Option("another channel may say the same", "then only taking away both would show it.", True),
+            Option("another channel may say the same", "only silencing both would show it.", True),
             Option("the channel can be left out of training", "it may have helped while the others were learned."),
             Option("the layer is too small", "if anything it has room to spare."),
         ),
     ),
     Question(
-        "A saliency map looks the same after the head's weights were drawn anew. Then the map",
+        "A saliency map looks the same after the head's weights have been drawn anew. The map",
         (
             Option("is robust, which is good", "it is robust against what the network has learned."),
             Option("explains the encoder only", "perhaps, but then it does not explain the answer."),
             Option(
                 "shows the picture more than the answer", "what does not depend on the head cannot explain it.", True
             ),
-            Option("needs more steps", "of those it has enough; the weights are what is missing."),
+            Option("needs more steps", "more steps change the weights, which this map ignores."),
         ),
     ),
     Question(
@@ -198,7 +198,7 @@ QUIZ = (
                 "they see the same pictures", "much of a representation is the input; compare with random ones.", True
             ),
             Option("they have the same seed", "they were drawn with different ones."),
-            Option("CKA is always near 1", "of unrelated representations it is near 0."),
+            Option("CKA is always near 1", "for unrelated representations it is near 0."),
             Option("random networks have learned the task", "they have learned nothing."),
         ),
     ),
@@ -206,7 +206,7 @@ QUIZ = (
         "The cosine of two tasks' gradients in a layer is -0.4 at one step. You should",
         (
             Option("give each task a layer of its own there", "not before you know whether it helps."),
-            Option("take a method that removes conflict", "a single step is no reason for it."),
+            Option("take a method that removes conflict", "a single step is no reason to."),
             Option("lower both weights", "an angle does not change with the weights."),
             Option("look at more steps, batches and seeds", "one cosine of one batch is mostly noise.", True),
         ),

@@ -44,7 +44,7 @@ def _points(generator: torch.Generator) -> tuple[list[tuple[float, float]]]:
     number = int(torch.randint(0, 9, (), generator=generator))
     most = int(torch.randint(3, 20, (), generator=generator))
     points = [(x / 8, y / 8) for x, y in torch.randint(most, (number, 2), generator=generator).tolist()]
-    twice = torch.rand((), generator=generator) < 0.4  # everybody there, and there again
+    twice = torch.rand((), generator=generator) < 0.4  # every point twice
     return (points + points[::-1] if twice else points,)
 
 
@@ -85,7 +85,7 @@ EXERCISES = (
         6,
         (
             "Only the arm that was drawn changes.",
-            "Its reward is divided by its probability: who is drawn rarely learns more from each draw.",
+            "Its reward is divided by its probability: an arm that is rarely drawn learns more from each draw.",
             "new[chosen] *= math.exp(gamma * reward / (p[chosen] * len(w)))",
         ),
         exp3,
@@ -115,25 +115,26 @@ EXERCISES = (
     Exercise(
         "14.2",
         "The area below a front",
-        "Write `hypervolume(points)`: `points` lists pairs of scores, 0 or more, and more is better in both; there may be "
-        "none. Return the area of all places (x, y), from (0, 0) on, for which some point is at least as good in both scores.",
+        "Write `hypervolume(points)`: `points` lists pairs of scores, 0 or more, where more is better; the list may be "
+        "empty. Return the area of all places (x, y), from (0, 0) on, for which some point is at least as good in both "
+        "scores.",
         3,
         10,
         (
             "Draw three points: the area is a staircase.",
-            "Go through the points from the largest x on; a point adds something only if its y is above all before it.",
+            "Go through the points from the largest x on; a point adds something only if its y tops all before it.",
             "It adds x * (y - the largest y so far).",
         ),
         hypervolume,
         _points,
         (
-            ("rectangles overlap, and what two points beat counts once", _boxes),
+            ("rectangles overlap: an area below two points counts once", _boxes),
             (
                 "that is the largest single rectangle; the others add their own corners",
                 lambda points: max((x * y for x, y in points), default=0.0),
             ),
             (
-                "points that another one beats must add nothing",
+                "a point that another one beats must add nothing",
                 lambda points: sum(
                     x * (y - before)
                     for (x, y), before in zip(
@@ -146,16 +147,16 @@ EXERCISES = (
     ),
     Exercise(
         "14.3",
-        "What is expected of a grouping",
+        "The expected gain of a grouping",
         "Write `predicted_gains(gains, groups)`: `gains[i][j]` is what task i gained when it was trained with task j, and "
         "`groups` lists groups of tasks, each task in one of them. A task is expected to gain the *mean* of its gains from "
-        "the others of its group, and 0 alone. Return a list of what each task 0, 1, 2, ... is expected to gain.",
+        "the others in its group, and 0 if it is alone. Return a list of the expected gains of tasks 0, 1, 2, ...",
         2,
         8,
         (
             "Go through the groups, and in each through its tasks.",
-            "Row i is who gains, column j who is the partner; leave out i itself.",
-            "Where it has others, divide its sum by their number; found[task] = ... keeps the order of the tasks.",
+            "Row i is the task that gains, column j its partner; leave out i itself.",
+            "If a task has partners, divide the sum by their number; found[task] = ... keeps the order of the tasks.",
         ),
         predicted_gains,
         _groups,
@@ -172,7 +173,7 @@ EXERCISES = (
                 ],
             ),
             (
-                "a task is no partner of its own",
+                "a task is not its own partner",
                 lambda gains, groups: [
                     sum(gains[task][other] for other in group) / len(group) if len(group) > 1 else 0.0
                     for task in range(len(gains))
@@ -181,7 +182,7 @@ EXERCISES = (
                 ],
             ),
             (
-                "divide by the number of its *partners*: the task itself is none",
+                "divide by the number of its *partners*: the task itself does not count",
                 lambda gains, groups: [
                     sum(gains[task][other] for other in group if other != task) / len(group)
                     for task in range(len(gains))
@@ -190,7 +191,7 @@ EXERCISES = (
                 ],
             ),
             (
-                "a task is no partner of its own, and alone it gains 0",
+                "a task is not its own partner, and alone it gains 0",
                 lambda gains, groups: [
                     sum(gains[task][other] for other in group) / len(group)
                     for task in range(len(gains))
@@ -199,7 +200,7 @@ EXERCISES = (
                 ],
             ),
             (
-                "the answers are in the order of the groups; they should be in that of the tasks",
+                "the answers are in the order of the groups; they should be in the order of the tasks",
                 lambda gains, groups: [predicted_gains(gains, groups)[task] for group in groups for task in group],
             ),
         ),
@@ -209,7 +210,7 @@ EXERCISES = (
 
 QUIZ = (
     Question(
-        "A search over weights takes 20 runs and finds one that beats equal weights. What is fair to compare it with?",
+        "A search over weights takes 20 runs and finds weights that beat equal weights. What is a fair baseline?",
         (
             Option("equal weights, trained once", "the search has spent twenty times as much."),
             Option("equal weights, trained twenty times as long", "both have spent the same.", True),
@@ -220,7 +221,7 @@ QUIZ = (
     Question(
         "A bandit over weights is rewarded by how fast losses fall. It may learn to prefer weights that",
         (
-            Option("are best in the end", "it sees the next steps only."),
+            Option("are best in the end", "it sees only the next few steps."),
             Option("make the losses fall *now*", "what pays soon need not be what pays in the end.", True),
             Option("are equal", "only if these make losses fall fastest."),
             Option("it has tried least", "a bandit tries them, but prefers what paid."),
@@ -237,10 +238,10 @@ QUIZ = (
         ),
     ),
     Question(
-        "Groups are chosen by gains that were measured in pairs. What do pairs not tell?",
+        "Groups are chosen by gains that were measured in pairs. What do the pairs not tell you?",
         (
             Option("which task suffers", "they do, row by row."),
-            Option("how noisy they are", "with seeds they do."),
+            Option("how noisy they are", "measured with several seeds, they do."),
             Option("who gains from whom", "that is what they are."),
             Option("what three tasks do to each other", "a third one can change the gain of two.", True),
         ),

@@ -20,7 +20,7 @@ def _draws(generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def suspicious(boxes, width, height, least):
-    """Return the numbers of the boxes that are thinner than `least`, or that reach out of the image."""
+    """Return the indices of the boxes that are thinner than `least` or reach beyond the image."""
     left, top, right, bottom = boxes.unbind(1)
     thin = torch.minimum(right - left, bottom - top) < least
     out = (left < 0) | (top < 0) | (right > width) | (bottom > height)
@@ -33,7 +33,7 @@ def _marked(generator: torch.Generator) -> tuple[Tensor, int, int, float]:
     )
     image = torch.tensor([width, height])
     corner = (torch.rand(number, 2, generator=generator) * image * 0.7).round()
-    sides = least + torch.randint(0, 25, (number, 2), generator=generator).float()  # some as thin as may be
+    sides = least + torch.randint(0, 25, (number, 2), generator=generator).float()  # some just as thin as allowed
     boxes = torch.cat([corner, corner + sides], 1)
     for row in boxes:
         fault = int(torch.randint(8, (), generator=generator))
@@ -49,7 +49,7 @@ def _marked(generator: torch.Generator) -> tuple[Tensor, int, int, float]:
 
 
 def precision_and_recall(scores, right, objects, least):
-    """Return both for the boxes with a score of at least `least`; a precision of 1 if there is none."""
+    """Return precision and recall of the boxes with a score of at least `least`; precision is 1 if there are none."""
     kept = right[scores >= least]
     return (float(kept.float().mean()) if len(kept) else 1.0), float(kept.sum() / objects)
 
@@ -66,9 +66,9 @@ EXERCISES = (
     Exercise(
         "15.1",
         "How far may a score be off?",
-        "Write `bootstrap_interval(values, drawn)`: `values [N]` is a score of each test image (1 right, 0 wrong, or anything "
+        "Write `bootstrap_interval(values, drawn)`: `values [N]` is a score for each test image (1 right, 0 wrong, or "
         "between), `drawn [B, N]` are B draws of N image numbers with replacement. Return a pair: the 2.5 % and the 97.5 % "
-        "quantile of the B means, as `torch.quantile` gives it.",
+        "quantile of the B means, as `torch.quantile` gives them.",
         2,
         6,
         (
@@ -104,14 +104,14 @@ EXERCISES = (
         "15.2",
         "Look at the boxes first",
         "Write `suspicious(boxes, width, height, least)`: for `boxes [N, 4]` (xyxy, in pixels) of an image of `width` x "
-        "`height`, return a list of the numbers of those that are thinner than `least` pixels in one direction or the other, "
-        "or that reach out of the image. A box that ends at the border is inside; one whose corners are exchanged has a "
-        "negative side, and is thin.",
+        "`height`, return a list of the indices of those that are thinner than `least` pixels in one direction or the "
+        "other, or that reach beyond the image. A box that ends at the border is inside; one whose corners are swapped "
+        "has a negative side, and is thin.",
         2,
         8,
         (
             "Take the four columns apart (`unbind`), and ask both questions of all boxes at once.",
-            "Thin: the smaller of both sides is below `least`. Out: left or top below 0, right above width, bottom above "
+            "Thin: the smaller side is below `least`. Out: left or top below 0, right above width, bottom above "
             "height.",
             "(thin | out).nonzero()[:, 0].tolist()",
         ),
@@ -119,7 +119,7 @@ EXERCISES = (
         _marked,
         (
             (
-                "one thin side is enough: take the smaller one",
+                "one thin side is enough: take the smaller of the two",
                 lambda boxes, width, height, least: [
                     k
                     for k in range(len(boxes))
@@ -144,7 +144,7 @@ EXERCISES = (
                 ),
             ),
             (
-                "boxes that are thin are asked for, too",
+                "thin boxes must be listed, too",
                 lambda boxes, width, height, least: suspicious(boxes, width, height, -1e9),
             ),
         ),
@@ -152,7 +152,7 @@ EXERCISES = (
     ),
     Exercise(
         "15.3",
-        "From which score on?",
+        "Where to put the threshold",
         "Write `precision_and_recall(scores, right, objects, least)`: a detector has found boxes with `scores [N]`, `right "
         "[N]` (bool) says whether each is right, and there are `objects` real ones. Keep the boxes with a score of at least `least`. "
         "Return the share of them that is right (1 if none is kept), and the share of the real objects that they find.",
@@ -178,7 +178,7 @@ EXERCISES = (
                 lambda scores, right, objects, least: precision_and_recall(scores, right, objects, least)[::-1],
             ),
             (
-                "a box whose score is just `least` is kept, too",
+                "a box whose score is exactly `least` is kept, too",
                 lambda scores, right, objects, least: precision_and_recall(scores, right, objects, least + 1e-6),
             ),
             (
@@ -221,7 +221,7 @@ QUIZ = (
     Question(
         "The bootstrap interval of your AP is 0.61 to 0.69. It does not include",
         (
-            Option("the uncertainty from the size of the test set", "it is just that."),
+            Option("the uncertainty from the size of the test set", "that is exactly what it shows."),
             Option("what another seed of the training would change", "train again to see it.", True),
             Option("the mean of the redrawn scores", "it lies inside."),
             Option("the score itself", "it lies inside, too."),
@@ -232,8 +232,8 @@ QUIZ = (
         (
             Option("is fair, as the pictures differ", "they share the cat, the sofa and the light."),
             Option("is too low", "knowing the cat helps."),
-            Option("cannot be computed", "it can, and means less."),
-            Option("flatters: split by cat", "as by patient, speaker or street.", True),
+            Option("cannot be computed", "it can, but it means less."),
+            Option("flatters: split by cat", "just as you would split by patient, speaker or street.", True),
         ),
     ),
 )

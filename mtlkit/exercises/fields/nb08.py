@@ -9,7 +9,7 @@ from mtlkit.exercises.questions import Option, Question
 
 
 def balanced_accuracy(predicted, labels):
-    """Return the mean over the classes that occur of the share of each that is recognised."""
+    """Return the share of each class that is recognised, averaged over the classes that occur."""
     shares = []
     for one in set(labels.tolist()) - {-1}:
         own = labels == one
@@ -49,7 +49,7 @@ def _states(generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def look_back(query, states, there):
-    """Return Σ_t a_t h_t with a = softmax over the states that are there of q·h_t."""
+    """Return Σ_t a_t h_t, where a is the softmax of q·h_t over the states that are there."""
     match = (query[:, None] * states).sum(-1).masked_fill(~there, -torch.inf)
     return (match.softmax(1)[:, :, None] * states).sum(1)
 
@@ -68,24 +68,24 @@ EXERCISES = (
     Exercise(
         "08.1",
         "Every language counts the same",
-        "Write `balanced_accuracy(predicted, labels)`: both are `int64 [N]`, a label of -1 means that nobody knows. Return "
-        "the mean, over the classes that occur among the labels, of the share of each that was recognised.",
+        "Write `balanced_accuracy(predicted, labels)`: both are `int64 [N]`, a label of -1 means *unlabelled*. Return "
+        "the share of each class that was recognised, averaged over the classes that occur among the labels.",
         2,
         8,
         (
-            "First leave out what has no label.",
-            "For each class: among the samples with that label, which share was predicted right?",
-            "The mean of these shares, each class counted once, however many samples it has.",
+            "First leave out the samples without a label.",
+            "For each class: what share of the samples with that label was predicted right?",
+            "Take the mean of these shares: each class counts once, however many samples it has.",
         ),
         balanced_accuracy,
         _classified,
         (
             (
-                "that is plain accuracy: the most frequent class decides it",
+                "that is plain accuracy: the most frequent class dominates it",
                 lambda predicted, labels: (predicted == labels)[labels >= 0].double().mean(),
             ),
             (
-                "samples without a label (-1) are no class of their own",
+                "samples without a label (-1) do not form a class",
                 lambda predicted, labels: torch.stack(
                     [(predicted[labels == one] == one).double().mean() for one in set(labels.tolist())]
                 ).mean(),
@@ -111,15 +111,15 @@ EXERCISES = (
     Exercise(
         "08.2",
         "The mean of a word",
-        "Write `mean_of_word(states, symbols)`: `states [B, T, C]` is what a network made of each letter, "
-        "`symbols [B, T]` are the letters, 0 where a word has ended. Return `[B, C]`: the mean over the letters of each "
-        "word, and 0 for a word without any.",
+        "Write `mean_of_word(states, symbols)`: `states [B, T, C]` are a network's states, one for each letter, "
+        "and `symbols [B, T]` the letters, 0 after the end of a word. Return `[B, C]`: the mean of the states over the "
+        "letters of each word, and 0 for a word without any.",
         2,
         6,
         (
             "symbols > 0 says where there is a letter.",
-            "Multiply the states with it, with a third dimension of size 1, and add them up.",
-            "Divide by the number of letters of each word, at least 1.",
+            "Give it a third dimension of size 1, multiply the states by it, and add up over T.",
+            "Divide by the number of letters of each word, but by at least 1.",
         ),
         mean_of_word,
         _states,
@@ -128,13 +128,13 @@ EXERCISES = (
                 "you divided by T: then short words have small features",
                 lambda states, symbols: (states * (symbols > 0)[:, :, None]).mean(1),
             ),
-            ("the filling (0) was averaged as well", lambda states, symbols: states.mean(1)),
+            ("the padding (0) was averaged as well", lambda states, symbols: states.mean(1)),
             (
-                "you divided by the letters of the whole batch; every word has its own number",
+                "you divided by the number of letters in the whole batch, not in each word",
                 lambda states, symbols: (states * (symbols > 0)[:, :, None]).sum(1) / (symbols > 0).sum(),
             ),
             (
-                "a word without letters gives NaN: divide by 1 at least",
+                "a word without letters gives NaN: divide by at least 1",
                 lambda states, symbols: (states * (symbols > 0)[:, :, None]).sum(1) / (symbols > 0).sum(1)[:, None],
             ),
         ),
@@ -145,26 +145,26 @@ EXERCISES = (
         "08.3",
         "Looking back",
         "Write `look_back(query, states, there)`: `query [B, C]` is what the decoder asks for, `states [B, T, C]` what was "
-        "read, `there` (`bool [B, T]`) says which states are letters: some, anywhere, one at least. Return $\\sum_t a_t h_t$ `[B, C]`, where $a$ is the "
-        "softmax of $q \\cdot h_t$ over the letters.",
+        "read, and `there` (`bool [B, T]`) says which states are letters: at least one per word, in any place. Return "
+        "$\\sum_t a_t h_t$ `[B, C]`, where $a$ is the softmax of $q \\cdot h_t$ over the letters.",
         3,
         10,
         (
             "The inner products are `[B, T]`: (query[:, None] * states).sum(-1).",
             "Before the softmax, put minus infinity where there is no letter.",
-            "Multiply the shares, with a third dimension, with the states, and add up over T.",
+            "Give the shares a third dimension, multiply the states by them, and add up over T.",
         ),
         look_back,
         _looks,
         (
             (
-                "the filling got a share, too: put minus infinity there *before* the softmax",
+                "the padding got a share, too: put minus infinity there *before* the softmax",
                 lambda query, states, there: (((query[:, None] * states).sum(-1).softmax(1))[:, :, None] * states).sum(
                     1
                 ),
             ),
             (
-                "taken out after the softmax, the shares no longer sum to 1",
+                "you masked after the softmax, so the shares no longer sum to 1",
                 lambda query, states, there: (
                     ((query[:, None] * states).sum(-1).softmax(1) * there)[:, :, None] * states
                 ).sum(1),
@@ -181,14 +181,14 @@ EXERCISES = (
                 ).sum(1),
             ),
             (
-                "that is the best state alone; the softmax mixes them",
+                "that is only the best state; the softmax mixes all of them",
                 lambda query, states, there: states[
                     torch.arange(len(states)),
                     (query[:, None] * states).sum(-1).masked_fill(~there, -torch.inf).argmax(1),
                 ],
             ),
             (
-                "e to the power of a large number overflows: take torch.softmax, which subtracts the largest one first",
+                "e to the power of a large number overflows: use torch.softmax, which subtracts the largest one first",
                 lambda query, states, there: (
                     ((query[:, None] * states).sum(-1).exp() * there)[:, :, None]
                     / ((query[:, None] * states).sum(-1).exp() * there).sum(1)[:, None, None]
@@ -209,30 +209,30 @@ QUIZ = (
             Option("one third", "that is its accuracy: the share of all names that it gets right."),
             Option("1/14", "one language at 100 %, thirteen at 0 %.", True),
             Option("zero", "the Icelandic names are all recognised."),
-            Option("one half", "with two languages it would be that."),
+            Option("one half", "it would be that with two languages."),
         ),
     ),
     Question(
-        "Why does the decoder get the right letters before each one while it learns?",
+        "Why is the decoder given the correct letters so far during training?",
         (
             Option(
                 "so that the encoder need not be trained at the same time as the decoder",
                 "its states are what the decoder looks back at.",
             ),
-            Option("because it could not write otherwise", "when it is scored it goes on from its own letters."),
+            Option("because it could not write otherwise", "it can: when scored, it continues from its own letters."),
             Option(
-                "one mistake would spoil all that follows",
+                "because one mistake would spoil all that follows",
                 "teacher forcing: each letter is learned as if all before it had been right.",
                 True,
             ),
-            Option("to save memory", "all letters of a word are computed at once, which rather takes more."),
+            Option("to save memory", "all letters of a word are computed at once, which takes more, if anything."),
         ),
     ),
     Question(
         "Names have no German translation, numbers have no gender. In a batch of both, the shared encoder gets its "
         "gradient from",
         (
-            Option("every sample that has a target of some task", "each task is a mean over its own samples.", True),
+            Option("every sample that has a target of some task", "each loss is a mean over its own samples.", True),
             Option("samples with all targets", "there are none here, and yet it learns."),
             Option(
                 "numbers only, because the loss of a translation is larger",
@@ -242,12 +242,12 @@ QUIZ = (
         ),
     ),
     Question(
-        "Two languages help a third one alike, though only one of them is related to it. A careful conclusion:",
+        "Two languages help a third one equally, though only one of them is related to it. A careful conclusion:",
         (
             Option("relatedness never matters", "that is more than one comparison can say."),
             Option(
                 "names of any kind may help",
-                "in this case; the intervals say how surely.",
+                "in this case; the intervals say how certain that is.",
                 True,
             ),
             Option("the related language was spelled wrongly", "nothing points to that."),

@@ -45,7 +45,7 @@ def _layer(generator: torch.Generator) -> tuple[Tensor, ...]:
 
 
 def step_flops(width, layers, tokens):
-    """Return 3 x 24 width² operations a layer and token."""
+    """Return 3 x 24 width² operations for each layer and token."""
     return 3 * 24 * width**2 * layers * tokens
 
 
@@ -58,9 +58,9 @@ EXERCISES = (
     Exercise(
         "09.1",
         "Mixing by temperature",
-        "Write `mixture_of(sizes, T)`: from the number of samples of each task, `sizes [K]`, to the probabilities `[K]` "
-        "with which a sample of each is drawn, $n_i^{1/T} / \\sum_j n_j^{1/T}$. T = 1 draws in proportion to the sizes; "
-        "a high T draws all tasks alike.",
+        "Write `mixture_of(sizes, T)`: from the number of samples of each task, `sizes [K]`, return the probabilities "
+        "`[K]` with which each task is drawn, $n_i^{1/T} / \\sum_j n_j^{1/T}$. T = 1 draws in proportion to the sizes; "
+        "a high T draws all tasks almost equally often.",
         1,
         5,
         (
@@ -72,20 +72,20 @@ EXERCISES = (
         _sizes,
         (
             (
-                "the power is upside down: a *high* temperature must make the shares more equal",
+                "the exponent is inverted: a *high* temperature must make the shares more equal",
                 lambda n, T: mixture_of(n, 1 / T),
             ),
             ("these are not probabilities yet: divide by their sum", lambda n, T: n ** (1 / T)),
             ("softmax takes *logarithms* of the sizes: log n / T", lambda n, T: torch.softmax(n / T, 0)),
-            ("T does not enter: these are the shares at T = 1", lambda n, T: n / n.sum()),
+            ("T is not used: these are the shares at T = 1", lambda n, T: n / n.sum()),
         ),
     ),
     Exercise(
         "09.2",
-        "Accumulation that counts right",
-        "A batch is gone through in parts. You have each part's *mean* loss, `losses [P]`, and its number of target "
+        "Accumulation that counts correctly",
+        "A batch is processed in parts. You have each part's *mean* loss, `losses [P]`, and its number of target "
         "tokens, `tokens [P]`. Write `accumulated_loss(losses, tokens)`: the mean over all tokens of the batch. "
-        "(Libraries in wide use took the mean of the means until late 2024.)",
+        "(Widely used libraries took the mean of the means until late 2024.)",
         1,
         5,
         (
@@ -140,11 +140,11 @@ EXERCISES = (
         "Operations of a step",
         "Write `step_flops(width, layers, tokens)`: how many floating-point operations the matrices of the blocks cost "
         "in one training step. A block has matrices of $12\\,\\text{width}^2$ numbers in all; each number costs two "
-        "operations a token forward, and the backward pass costs twice the forward pass.",
+        "operations per token forward, and the backward pass costs twice the forward pass.",
         2,
         8,
         (
-            "Forward: 2 x 12 width² operations a layer and token.",
+            "Forward: 2 x 12 width² operations per layer and token.",
             "Backward needs two products for each forward one: the gradient of the input and that of the weights.",
             "3 * 24 * width**2 * layers * tokens",
         ),
@@ -152,9 +152,12 @@ EXERCISES = (
         _sizes_of_a_step,
         (
             ("the backward pass is missing: it costs twice the forward pass", lambda w, n, t: step_flops(w, n, t) / 3),
-            ("a multiplication *and* an addition a number: twice as many", lambda w, n, t: step_flops(w, n, t) / 2),
             (
-                "the backward pass costs twice the forward pass, not as much",
+                "each number takes a multiplication *and* an addition: twice as many",
+                lambda w, n, t: step_flops(w, n, t) / 2,
+            ),
+            (
+                "the backward pass costs twice as much as the forward pass, not the same",
                 lambda w, n, t: step_flops(w, n, t) * 2 / 3,
             ),
             ("the operations grow with the *square* of the width", lambda w, n, t: step_flops(w, n, t) / w),
@@ -170,7 +173,7 @@ QUIZ = (
                 "absent: there is one loss, so nothing to weigh",
                 "it is a sum over tasks all the same, each with its share of tokens.",
             ),
-            Option("1 for both tasks", "then a token of the small task would count more than one of English."),
+            Option("1 for both tasks", "a token of the small task would then count more than one of English."),
             Option("the tasks' shares of the tokens", "the mixture of the data *is* the weighting.", True),
             Option("learned", "nothing in the loss can change them."),
         ),
@@ -193,11 +196,12 @@ QUIZ = (
             ),
             Option("activations, for about a third more operations", "the forward pass is done twice.", True),
             Option("parameters, for time", "all parameters stay."),
-            Option("time, for memory", "the other way round."),
+            Option("time, for memory", "it is the other way round."),
         ),
     ),
     Question(
-        "Two processes hold half the batch each, 30 and 10 labels of a task. Each divides by its own number. The average is",
+        "Two processes hold half a batch each, 30 and 10 labels of a task. Each divides by its own number. "
+        "The average is",
         (
             Option("right: averages of averages are averages", "only where all parts are equally large."),
             Option(
@@ -206,7 +210,7 @@ QUIZ = (
                 True,
             ),
             Option("wrong only for gradient methods", "a plain sum of losses is just as wrong."),
-            Option("right after enough steps", "the bias does not average out: it favours scarce labels always."),
+            Option("right after enough steps", "the bias does not average out: it always favours scarce labels."),
         ),
     ),
 )

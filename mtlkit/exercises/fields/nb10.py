@@ -10,7 +10,7 @@ from mtlkit.exercises.questions import Option, Question
 
 
 def collapse(path):
-    """Return the symbols of a path: repetitions become one, then blanks (0) go."""
+    """Return the symbols of a path: merge repetitions, then drop the blanks (0)."""
     heard, before = [], 0
     for symbol in path:
         if symbol != before and symbol != 0:
@@ -71,14 +71,15 @@ EXERCISES = (
     Exercise(
         "10.1",
         "From frames to symbols",
-        "Write `collapse(path)`: a list with the symbol of each frame, 0 is the blank; it may be empty. Return the list of what was heard: "
-        "repeated symbols become one, then the blanks go. `[0, 3, 3, 0, 3, 2]` is heard as `[3, 3, 2]`.",
+        "Write `collapse(path)`: `path` is a list with one symbol for each frame; 0 is the blank, and the list may be "
+        "empty. Return the list of symbols that were heard: merge repeated symbols, then drop the blanks. "
+        "`[0, 3, 3, 0, 3, 2]` is heard as `[3, 3, 2]`.",
         1,
         5,
         (
-            "Remember the symbol of the frame before.",
+            "Remember the symbol of the previous frame.",
             "A symbol counts if it differs from the one before, and is not the blank.",
-            "The blank between two threes makes two of them: repetitions are merged *first*.",
+            "A blank between two threes keeps them apart, because repetitions are merged *first*.",
         ),
         collapse,
         _path,
@@ -89,20 +90,21 @@ EXERCISES = (
             ),
             ("repetitions were not merged", lambda path: [s for s in path if s]),
             ("the blanks are still there", lambda path: [s for k, s in enumerate(path) if k == 0 or s != path[k - 1]]),
-            ("each symbol is there once only: order and number were lost", lambda path: sorted(set(path) - {0})),
+            ("each symbol is left only once: order and number were lost", lambda path: sorted(set(path) - {0})),
         ),
         calls=40,
     ),
     Exercise(
         "10.2",
         "All ways to say one thing",
-        "Write `probability_of_one(p, symbol)`: `p [T, S]` holds for each frame the probability of each symbol, column 0 is "
-        "the blank. Return the probability that the network hears `[symbol]`: the sum over all paths that collapse to it "
-        "(any number of blanks, also none; then the symbol once or more; then any number of blanks).",
+        "Write `probability_of_one(p, symbol)`: `p [T, S]` holds the probability of each symbol in each frame; column "
+        "0 is the blank. Return the probability that the network hears `[symbol]`: the sum over all paths that "
+        "collapse to it (any number of blanks, possibly none; then the symbol once or more; then any number of "
+        "blanks).",
         3,
         12,
         (
-            "A path is told by its first and its last frame with the symbol.",
+            "A path is determined by the first and the last frame that have the symbol.",
             "Its probability: blanks before, the symbol from first to last, blanks after, all multiplied.",
             "Add up over all first <= last; p[:first, 0].prod() is 1 if there is nothing before.",
         ),
@@ -110,7 +112,7 @@ EXERCISES = (
         _frames,
         (
             (
-                "that is the best path alone; CTC adds up *all* paths",
+                "that is only the best path; CTC adds up *all* paths",
                 lambda p, symbol: max(
                     p[:i, 0].prod() * p[i : j + 1, symbol].prod() * p[j + 1 :, 0].prod()
                     for i in range(len(p))
@@ -130,20 +132,21 @@ EXERCISES = (
     Exercise(
         "10.3",
         "How wrong was it?",
-        "Write `edits(heard, said)`: two lists of symbols. Return the least number of insertions, deletions and "
-        "replacements that turn the one into the other.",
+        "Write `edits(heard, said)`: two lists of symbols. Return the smallest number of insertions, deletions and "
+        "replacements that turn one into the other.",
         3,
         15,
         (
             "Keep a row: entry j says how many edits turn what was heard so far into the first j symbols that were said.",
-            "A new entry is the least of: the one above + 1, the one to the left + 1, the one above left (+ 1 if different).",
+            "A new entry is the minimum of: the one above + 1, the one to the left + 1, the one above left (+ 1 if "
+            "different).",
             "It begins with 0, 1, 2, ...: from nothing, every symbol is an insertion.",
         ),
         edits,
         _sequences,
         (
             (
-                "place by place, one missing symbol spoils all that follow; an insertion mends them at once",
+                "compared place by place, one missing symbol spoils all that follow; a single insertion mends that",
                 _differing,
             ),
             ("only the lengths were compared", lambda heard, said: abs(len(heard) - len(said))),
@@ -180,10 +183,10 @@ QUIZ = (
         ),
     ),
     Question(
-        "A network knows voices in training perfectly and new voices badly. The first thing to look at:",
+        "A network is perfect on its training voices and bad on new ones. The first thing to look at:",
         (
             Option("the learning rate", "the training data are learned well already."),
-            Option("how many different voices it has heard", "many clips of few voices teach these voices.", True),
+            Option("how many different voices it has heard", "many clips of few voices teach only these voices.", True),
             Option("whether there are still more digits for it to learn", "the digits were the same."),
             Option("the number of mel bands", "the same bands suffice for the known voices."),
         ),
@@ -191,7 +194,7 @@ QUIZ = (
     Question(
         "Each clip's spectrogram is given the mean 0 and the standard deviation 1. That takes away",
         (
-            Option("how loud it is", "the six speakers differ up to nine times in loudness.", True),
+            Option("how loud it is", "the six speakers differ in loudness by a factor of up to nine.", True),
             Option("who speaks", "pitch and formants are still there."),
             Option("how long the clip is", "the number of frames stays."),
             Option("what is said", "it is in the shape, not in the level."),
@@ -202,7 +205,7 @@ QUIZ = (
         (
             Option("nowhere: both listen to the same sound", "the same sound can be read in two ways."),
             Option(
-                "one should ignore the voice, the other needs it",
+                "in the encoder: one should ignore the voice, the other needs it",
                 "one task wants to forget what the other needs.",
                 True,
             ),

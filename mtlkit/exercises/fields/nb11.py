@@ -9,7 +9,7 @@ from mtlkit.exercises.questions import Option, Question
 
 
 def known_loss(output, target):
-    """Return the mean squared error over the targets that are not NaN, and 0 with a graph where there are none."""
+    """Return the mean squared error over the targets that are not NaN; if none is, 0 that is still in the graph."""
     known = ~target.isnan()
     wanted = torch.where(known, target, 0.0)
     return ((output - wanted).square() * known).sum() / known.sum().clamp(min=1)
@@ -25,7 +25,7 @@ def _measured(generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def best_threshold(missed, alarm):
-    """Return the probability of illness from which an alarm costs less than silence."""
+    """Return the probability of illness above which an alarm costs less than silence."""
     return alarm / (alarm + missed)
 
 
@@ -59,7 +59,7 @@ def _predicted(generator: torch.Generator) -> tuple[Tensor, Tensor, int]:
 EXERCISES = (
     Exercise(
         "11.1",
-        "Labels that nobody took down",
+        "Labels that nobody recorded",
         "Write `known_loss(output, target)`: both `[N]`; a target that was not measured is NaN. Return the mean squared "
         "error over those that are known, and 0, still connected to `output`, if none is.",
         2,
@@ -93,7 +93,7 @@ EXERCISES = (
                 lambda output, target: (output[~target.isnan()] - target[~target.isnan()]).square().mean(),
             ),
             (
-                "the value is right, but the gradient is NaN: NaN was computed with before it was masked; take it out first",
+                "the value is right, but the gradient is NaN: NaN was used before it was masked; take it out first",
                 lambda output, target: (
                     torch.where(target.isnan(), 0.0, (output - target).square()).sum()
                     / (~target.isnan()).sum().clamp(min=1)
@@ -110,12 +110,12 @@ EXERCISES = (
     Exercise(
         "11.2",
         "When to raise the alarm",
-        "Write `best_threshold(missed, alarm)`: what it costs to miss an illness, and what a false alarm costs. From which "
-        "probability of illness does an alarm cost less, in the mean, than silence?",
+        "Write `best_threshold(missed, alarm)`: `missed` is the cost of missing an illness, `alarm` that of a false "
+        "alarm. Return the probability of illness above which an alarm costs less, on average, than silence.",
         2,
         6,
         (
-            "With probability p of illness, silence costs p · missed in the mean. And an alarm?",
+            "With probability p of illness, silence costs p · missed on average. And an alarm?",
             "An alarm costs (1 - p) · alarm.",
             "Set both equal and solve for p.",
         ),
@@ -123,7 +123,7 @@ EXERCISES = (
         _costs,
         (
             (
-                "the wrong way round: the dearer a miss, the *lower* the threshold",
+                "the wrong way round: the more a miss costs, the *lower* the threshold",
                 lambda missed, alarm: missed / (alarm + missed),
             ),
             ("that is the ratio of the costs; a threshold is a probability", lambda missed, alarm: alarm / missed),
@@ -133,21 +133,22 @@ EXERCISES = (
     Exercise(
         "11.3",
         "Does 80 % mean 80 %?",
-        "Write `binned_error(p, y, bins)`, the calibration error: `p [N]` are probabilities, `y [N]` (`int64`) is 1 where it was so. Put them into "
-        "`bins` equally wide bins (p = 1 belongs to the last one) and return "
+        "Write `binned_error(p, y, bins)`, the calibration error: `p [N]` are probabilities, and "
+        "`y [N]` (`int64`) is 1 where the event happened. Put them into `bins` bins of equal width (p = 1 belongs to "
+        "the last one) and return "
         "$\\sum_b \\frac{n_b}{n}\\,|\\bar p_b - \\bar y_b|$.",
         2,
         10,
         (
-            "(p * bins).long() is the number of the bin; p = 1 would be one too many.",
+            "(p * bins).long() is the number of the bin; p = 1 would land one bin too far.",
             "In each bin that is not empty: the mean of p, the mean of y, their distance.",
-            "Weigh each distance with the share of the samples that are in the bin.",
+            "Weight each distance by the share of the samples that are in the bin.",
         ),
         binned_error,
         _predicted,
         (
             (
-                "every bin counted the same; weigh it with the share of its samples",
+                "every bin counted the same; weight it by its share of the samples",
                 lambda p, y, bins: torch.stack(
                     [
                         (p[w].mean() - y[w].to(p).mean()).abs()
@@ -194,19 +195,19 @@ QUIZ = (
         "Measurements were taken of suspicious tumours only. A network trained on them alone is scored on all tumours. "
         "What goes wrong?",
         (
-            Option("there are too few of them for a network of this size", "as many taken by chance would do better."),
-            Option("it hardly saw any small ones", "what is missing depends on what is measured.", True),
+            Option("there are too few of them for a network of this size", "as many chosen at random would do better."),
+            Option("it hardly saw any small ones", "what is missing depends on the value that is missing.", True),
             Option("the loss becomes NaN", "missing targets are left out of it."),
             Option("the diagnosis is lost", "it is there for all of them."),
         ),
     ),
     Question(
-        "Missing an illness costs ten times a false alarm. Which is the sounder first step?",
+        "Missing an illness costs ten times as much as a false alarm. Which is the soundest first step?",
         (
-            Option("weigh the ill ten times in the loss", "that shifts the probabilities, too, and hides it."),
-            Option("leave out half of the healthy", "then there is less to learn from."),
+            Option("weight the ill ten times as much in the loss", "that distorts the probabilities, and hides it."),
+            Option("leave out half of the healthy", "that leaves less to learn from."),
             Option("train longer", "the costs would still be unknown to the network."),
-            Option("move the threshold", "costs can change without training again.", True),
+            Option("move the threshold", "if the costs change, nothing is trained again.", True),
         ),
     ),
     Question(
@@ -215,7 +216,7 @@ QUIZ = (
             Option("which class has the largest probability", "dividing all by one number keeps their order."),
             Option("how sure the network says it is", "the ratios of all probabilities move towards 1.", True),
             Option("the accuracy on new data", "the order of the classes is the same."),
-            Option("the features of the encoder", "nothing is trained again but one number."),
+            Option("the features of the encoder", "only one number is fitted."),
         ),
     ),
     Question(
@@ -226,7 +227,7 @@ QUIZ = (
                 "a point more says little without knowing for whom.",
             ),
             Option("how large the network is", "that matters to the machine, not to the patient."),
-            Option("how it does for each group, in both mistakes", "the mean may hide both.", True),
+            Option("how it does for each group, in both kinds of mistake", "the mean may hide both.", True),
             Option("which optimiser was used", "the patients do not care."),
         ),
     ),

@@ -37,7 +37,7 @@ def _maps(generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def share_of_rare(rare, others, times):
-    """Return the share of the draws that are rare ones, if each is drawn `times` times as often as another one."""
+    """Return the share of rare samples among the draws, if each is drawn `times` times as often as any other."""
     return times * rare / (times * rare + others)
 
 
@@ -74,7 +74,7 @@ EXERCISES = (
                 ).mean(),
             ),
             (
-                "without the factor that is plain cross-entropy",
+                "the factor is missing: that is plain cross-entropy",
                 lambda logits, targets, gamma: focal(logits, targets, 0.0),
             ),
             (
@@ -100,7 +100,7 @@ EXERCISES = (
         4,
         (
             "said & right is true where both say yes.",
-            "said | right is true where one of them does.",
+            "said | right is true where at least one of them does.",
             "If nothing is true there, the maps agree: 1.",
         ),
         overlap,
@@ -131,7 +131,7 @@ EXERCISES = (
         "12.3",
         "Drawing what is rare",
         "Write `share_of_rare(rare, others, times)`: there are `rare` scenes at night and `others` by day, and a scene at "
-        "night is drawn `times` times as often as one by day. Which share of a batch is at night?",
+        "night is drawn `times` times as often as one by day. What share of the scenes in a batch is at night?",
         1,
         4,
         (
@@ -143,7 +143,7 @@ EXERCISES = (
         _numbers,
         (
             (
-                "each *scene* is drawn so often, and there are `rare` of them",
+                "`times` is for each *scene*, and there are `rare` of them",
                 lambda rare, others, times: times / (times + 1),
             ),
             ("the scenes at night belong to the whole as well", lambda rare, others, times: times * rare / others),
@@ -157,10 +157,10 @@ EXERCISES = (
 
 QUIZ = (
     Question(
-        "Pedestrians at night are 1 % of all boxes, and missing one is deadly. Why does the AP over all boxes not tell?",
+        "Pedestrians at night are 1 % of all boxes, and missing one is deadly. Why does the AP over all boxes hide it?",
         (
             Option("AP is wrong for small boxes", "it is the same measure for every size."),
-            Option("they hardly change a mean that others make", "score what matters by itself.", True),
+            Option("they hardly change a mean over all boxes", "score separately what matters.", True),
             Option("AP does not look at pedestrians that stand at the side", "it does, as one class among others."),
             Option("at night there are no boxes", "there are, and they are annotated."),
         ),
@@ -188,14 +188,14 @@ QUIZ = (
                 True,
             ),
             Option("three times the memory for the joint one", "it has one encoder; the three have three."),
-            Option("nothing, as cars have fast computers", "energy, heat and price count in each of them."),
+            Option("nothing, as cars have fast computers", "energy, heat and price count in every car."),
         ),
     ),
     Question(
         "Drawn scenes give AP 0.5, and it rises with every hour of work on the drawing. What does that say about real roads?",
         (
             Option("real roads will give 0.5, too", "there is no reason why they should."),
-            Option("hardly anything before it is measured there", "what is drawn has no surprises of its own.", True),
+            Option("hardly anything until it is measured there", "what is drawn has no surprises of its own.", True),
             Option("that real roads will be easier, since one can see more", "nobody knows before it is tried."),
             Option("that drawing is useless", "it can teach, and it can test what is known to be in it."),
         ),

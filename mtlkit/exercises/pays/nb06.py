@@ -36,7 +36,7 @@ def _runs(generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def steps_alone(steps, cost, tasks):
-    """Return how many steps each single task gets, if all together may cost what the joint run's steps cost."""
+    """Return how many steps each single task gets if all of them together may cost as much as the joint run."""
     return round(steps / cost / tasks)
 
 
@@ -47,7 +47,7 @@ def _budget(generator: torch.Generator) -> tuple[int, float, int]:
 
 
 def best_partner(gains):
-    """Return for each task the other task with which it gains most."""
+    """Return, for each task, the partner with which it gains most."""
     K = len(gains)
     return gains.masked_fill(torch.eye(K, dtype=torch.bool), -torch.inf).argmax(1)
 
@@ -63,14 +63,15 @@ EXERCISES = (
     Exercise(
         "06.1",
         "The mean relative gain",
-        "Write `delta_m(joint, alone, errors)`: from dictionaries score → value of the joint model and of single-task "
-        "models to the mean relative gain in percent. Scores that `errors` names are errors: for them *less* is a gain.",
+        "Write `delta_m(joint, alone, errors)`: given dictionaries score → value of the joint model and of single-task "
+        "models, return the mean relative gain in percent. Scores named in `errors` are errors: for them *less* is a "
+        "gain.",
         1,
         6,
         (
             "The gain in one score is (joint - alone) / alone.",
             "An error that falls from 2 to 1 is a gain of +50 %.",
-            "100 * the mean of the gains, those of errors with the other sign.",
+            "100 * the mean of the gains, with the opposite sign for errors.",
         ),
         delta_m,
         _scores,
@@ -89,7 +90,7 @@ EXERCISES = (
                 lambda joint, alone, errors: delta_m(joint, alone, errors) * len(alone),
             ),
             (
-                "the sign is turned round: above 0 is to mean that the joint model is better",
+                "the sign is reversed: above 0 should mean that the joint model is better",
                 lambda joint, alone, errors: -delta_m(joint, alone, errors),
             ),
         ),
@@ -97,9 +98,9 @@ EXERCISES = (
     Exercise(
         "06.2",
         "Paired by seed",
-        "Write `paired_gap(joint, alone)`: scores of the same seeds `[S]` for two settings. Return a pair: the mean "
-        "of the differences and the standard error of that mean (the standard deviation of the differences with S - 1, divided by "
-        "√S). Run k of both had the same data order, so much of the luck is common to both.",
+        "Write `paired_gap(joint, alone)`: two settings' scores `[S]` on the same seeds. Return a pair: the mean of "
+        "the differences and the standard error of that mean (the standard deviation of the differences with S - 1, "
+        "divided by √S). Run k used the same data order in both settings, so they share much of their luck.",
         2,
         8,
         (
@@ -111,30 +112,30 @@ EXERCISES = (
         _runs,
         (
             (
-                "that treats the two as unrelated: subtract seed by seed first, and common luck falls out",
+                "that treats the two as unrelated: subtract seed by seed first, so that shared luck cancels out",
                 lambda joint, alone: (
                     joint.mean() - alone.mean(),
                     ((joint.var() + alone.var()) / len(joint)) ** 0.5,
                 ),
             ),
             (
-                "that is the standard deviation of one difference; of their mean it is smaller by √S",
+                "that is the standard deviation of one difference; for their mean, divide it by √S",
                 lambda joint, alone: ((joint - alone).mean(), (joint - alone).std()),
             ),
             (
-                "divide by S - 1 under the root: with a sample mean in it, the plain mean of squares is too small",
+                "divide by S - 1 under the root: squared deviations from a sample mean are too small on average",
                 lambda joint, alone: (
                     (joint - alone).mean(),
                     (joint - alone).std(correction=0) / len(joint) ** 0.5,
                 ),
             ),
-            ("the difference is turned round: joint - alone", lambda joint, alone: paired_gap(alone, joint)),
+            ("the difference is reversed: take joint - alone", lambda joint, alone: paired_gap(alone, joint)),
         ),
     ),
     Exercise(
         "06.3",
         "An equal budget",
-        "Joint training runs for `steps`. A step of a single task takes `cost` times as long, below 1. Write "
+        "Joint training runs for `steps` steps. A step of a single task takes `cost` times as long (below 1). Write "
         "`steps_alone(steps, cost, tasks)`: how many steps does *each* of `tasks` single tasks get, rounded to the "
         "nearest whole number, if all of them together may take as long as the joint run?",
         2,
@@ -162,9 +163,9 @@ EXERCISES = (
     Exercise(
         "06.4",
         "Who should be trained together?",
-        "`gains [K, K]` holds in row i and column j what task i gained from being trained with task j; the diagonal means "
-        "nothing. Write `best_partner(gains)`: for each task the number of its best partner, never itself. `gains` belongs "
-        "to the caller.",
+        "Row i, column j of `gains [K, K]` is what task i gained from being trained with task j; the diagonal means "
+        "nothing. Write `best_partner(gains)`: return for each task the index of its best partner, never itself. Leave "
+        "`gains` unchanged.",
         2,
         7,
         (
@@ -176,7 +177,7 @@ EXERCISES = (
         _gains,
         (
             (
-                "the diagonal counts nothing: no task is its own partner",
+                "the diagonal does not count: no task is its own partner",
                 lambda gains: gains.argmax(1),
             ),
             (
@@ -200,10 +201,10 @@ QUIZ = (
     Question(
         "A joint model beats single-task models. Each of them had the joint model's learning rate. You",
         (
-            Option("conclude that sharing helps", "perhaps the single tasks only wanted another learning rate."),
+            Option("conclude that sharing helps", "perhaps the single tasks only needed another learning rate."),
             Option(
                 "tune the learning rate of the single tasks on their own first",
-                "an opponent must be at its best.",
+                "a baseline must be at its best.",
                 True,
             ),
             Option(
@@ -226,7 +227,7 @@ QUIZ = (
         "Two tasks have 100,000 and 1,000 samples of their own, and are drawn equally often. What is the danger?",
         (
             Option("the large task is not learned at all", "it gets half of all batches."),
-            Option("the small one's samples come round a hundred times as often", "and may be learned by heart.", True),
+            Option("the small one's samples come round a hundred times as often", "they may be memorised.", True),
             Option("the loader runs out of samples of the small task", "it begins again from the start."),
             Option(
                 "batches without one of the tasks cannot be trained on",
@@ -237,13 +238,13 @@ QUIZ = (
     Question(
         "All weighting methods and every constant give the same poor score for one task. The first thing to look at is",
         (
-            Option("the task alone", "if it is as poor alone, no weight can help: data, loss or head.", True),
-            Option("a newer weighting method", "it divides the same gradients in another way."),
+            Option("the task alone", "if it is as poor alone, no weight can help: check data, loss and head.", True),
+            Option("a newer weighting method", "it combines the same gradients in another way."),
             Option(
                 "the angle between the gradients",
                 "later: an angle explains a conflict, not a task that learns nothing.",
             ),
-            Option("a larger batch", "that makes a gradient less noisy, not another one."),
+            Option("a larger batch", "that makes a gradient less noisy, not different."),
         ),
     ),
 )

@@ -48,8 +48,9 @@ EXERCISES = (
     Exercise(
         "07.1",
         "A cross-stitch unit",
-        "Write `cross_stitch(x_a, x_b, alpha)`: from feature maps of two networks, of the same shape, and `alpha [2, 2]` to "
-        "the pair of maps that go on. Row 0 of `alpha` makes the one of A: how much of A, how much of B.",
+        "Write `cross_stitch(x_a, x_b, alpha)`: given feature maps of the same shape from two networks, and "
+        "`alpha [2, 2]`, return the pair of maps that they go on with. Row 0 of `alpha` makes A's map: how much of A, "
+        "how much of B.",
         1,
         5,
         (
@@ -72,7 +73,7 @@ EXERCISES = (
                 ),
             ),
             (
-                "only the own share was taken: without the others' nothing is exchanged",
+                "you took only each network's own share: without the other's, nothing is exchanged",
                 lambda a, b, alpha: (alpha[0, 0] * a, alpha[1, 1] * b),
             ),
         ),
@@ -80,9 +81,9 @@ EXERCISES = (
     Exercise(
         "07.2",
         "Experts and a gate",
-        "Write `mixture(h, experts, W)`: `h [B, D]` are features, `experts` is a list of what I experts made of them, each "
-        "`[B, O]`, and `W [I, D]` is a task's gate. Return $\\sum_i g_i f_i$ with $g = \\mathrm{softmax}(W h)$: for every "
-        "sample its own mixture.",
+        "Write `mixture(h, experts, W)`: `h [B, D]` are features, `experts` is a list of the outputs of I experts, "
+        "each `[B, O]`, and `W [I, D]` is a task's gate. Return $\\sum_i g_i f_i$ with $g = \\mathrm{softmax}(W h)$: "
+        "every sample gets its own mixture.",
         2,
         8,
         (
@@ -94,7 +95,7 @@ EXERCISES = (
         _experts,
         (
             (
-                "softmax runs over the samples; the shares of one sample's *experts* must sum to 1",
+                "your softmax runs over the samples; the shares of one sample's *experts* must sum to 1",
                 lambda h, experts, W: sum(
                     torch.softmax(h @ W.T, 0)[:, i : i + 1] * expert for i, expert in enumerate(experts)
                 ),
@@ -118,14 +119,14 @@ EXERCISES = (
     Exercise(
         "07.3",
         "What a fork costs",
-        "Write `parameters_of_fork(stages, head, tasks, fork)`: `stages` lists the parameters of each stage, `head` those of "
-        "one task's head. The first `fork` stages are shared; every one of `tasks` tasks has the others, and a head, for "
-        "itself. How many parameters are there?",
+        "Write `parameters_of_fork(stages, head, tasks, fork)`: `stages` lists the number of parameters of each stage, "
+        "`head` is that of one task's head. The first `fork` stages are shared; each of `tasks` tasks has its own copy "
+        "of the others, and its own head. How many parameters are there?",
         1,
         4,
         (
             "Shared stages are counted once.",
-            "Everything behind the fork is counted once a task, heads included.",
+            "Everything after the fork is counted once per task, heads included.",
             "sum(stages[:fork]) + tasks * (sum(stages[fork:]) + head)",
         ),
         parameters_of_fork,
@@ -141,7 +142,7 @@ EXERCISES = (
                 lambda stages, head, tasks, fork: tasks * (sum(stages[:fork]) + head) + sum(stages[fork:]),
             ),
             (
-                "that is hard sharing: behind the fork every task has the stages for itself",
+                "that is hard sharing: after the fork every task has its own copy of the stages",
                 lambda stages, head, tasks, fork: sum(stages) + tasks * head,
             ),
         ),
@@ -180,8 +181,8 @@ QUIZ = (
         (
             Option("once for all tasks", "after the first adapter the features of the tasks differ."),
             Option(
-                "on its own way",
-                "few parameters, but nearly the operations of separate networks.",
+                "along its own path",
+                "few extra parameters, but nearly as many operations as separate networks.",
                 True,
             ),
             Option("without training it", "here it is trained with them; in notebook 09 it is frozen."),
@@ -192,12 +193,12 @@ QUIZ = (
         "After training, the gate of task A gives 0.99 to one expert and the gate of task B to another. That means",
         (
             Option(
-                "the tasks share hardly anything behind the fork",
+                "the tasks share hardly anything after the trunk",
                 "they have found separate branches by themselves.",
                 True,
             ),
             Option("the gates have failed", "they have found what suits the loss; it may be the best there is."),
-            Option("the tasks are related", "then the gates would have reasons to mix the same experts."),
+            Option("the tasks are related", "related tasks would have reason to mix the same experts."),
             Option("one expert is too small", "that cannot be read from the gates."),
         ),
     ),

@@ -110,7 +110,7 @@ def grouped(which: str, rate: float, seed: int) -> Mapping[str, float]:
 
     Args:
         which: "all together", "all alone", "by affinity", "against it" (the partition of which least is expected), or
-            "drawn": two groups by lot.
+            "drawn": two random groups.
         rate: factor on the learning rates.
         seed: of the run.
     """

@@ -72,7 +72,7 @@ def by_effect(seed: int) -> tuple[Tensor, Tensor]:
 
 
 def without_channels(which: str, seed: int) -> Mapping[str, float]:
-    """Return the losses of test scenes without the channels that a task needs most, or that were drawn by lot."""
+    """Return the losses of test scenes without the channels that a task needs most, or without random ones."""
     setup = trained(seed)
     order, means = by_effect(seed)
     model: Any = setup.average.module

@@ -54,7 +54,7 @@ function render({ model, el }) {
       line(key, [0, 4], [34, 4], COLOURS[k], 3, DASHES[k]);
       gradients.forEach((g) => {
         const gain = g[0] * directions[k][0] + g[1] * directions[k][1];
-        make("td", row, { textContent: `${gain > 1e-6 ? "helped" : gain < -1e-6 ? "hurt" : "unmoved"} ${gain.toFixed(2)}` }, gain < -1e-6 ? "hurt" : "");
+        make("td", row, { textContent: `${gain > 1e-6 ? "helped" : gain < -1e-6 ? "hurt" : "unaffected"} ${gain.toFixed(2)}` }, gain < -1e-6 ? "hurt" : "");
       });
     });
     canvas.ariaLabel = `two gradients at ${model.get("angle")} degrees, and the directions ${names.join(", ")}`;

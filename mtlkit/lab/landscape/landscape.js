@@ -150,7 +150,7 @@ function render({ model, el }) {
     startInputs.forEach((input, k) => { if (document.activeElement !== input) input.value = start[k].toFixed(2); });
     const norms = gradients.map((g) => Math.hypot(...g));
     const cosine = (gradients[0][0] * gradients[1][0] + gradients[0][1] * gradients[1][1]) / (norms[0] * norms[1] || 1);
-    say.textContent = `at the start: cosine ${cosine.toFixed(2)}${cosine < 0 ? " (they conflict)" : ""}, the gradient of A is ${(norms[0] / (norms[1] || 1)).toFixed(1)} times as long`;
+    say.textContent = `at the start: cosine ${cosine.toFixed(2)}${cosine < 0 ? " (they conflict)" : ""}, the gradient of A is ${(norms[0] / (norms[1] || 1)).toFixed(1)} times as long as that of B`;
     fillTable(ends);
     canvas.ariaLabel = `Level lines of the weighted loss and paths of ${about.methods.join(", ")}`;
   }

@@ -47,7 +47,7 @@ class Desk(Session):
         elif what == "code":
             return self.code()
         elif what not in ("start", "pause"):
-            raise ValueError(f"the lab cannot {what!r}")
+            raise ValueError(f"the lab does not know the action {what!r}")
         return None
 
     def describe(self) -> dict[str, Any]:

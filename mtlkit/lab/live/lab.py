@@ -24,14 +24,14 @@ class LossWeightingLab(Shown):
     """Train a case while weights, method, learning rate and data are changed.
 
     Show it in a notebook to steer by hand. Without a front end, or in a script, `run` trains under a schedule. What
-    the learner sets goes into `records`. A lab that is made under the name of another closes that one.
+    the learner sets goes into `records`. A new lab closes an earlier one of the same name.
 
     Args:
         name: running a cell again replaces the lab of this name.
         case: what is trained: a case, or how `mtlkit.cases.find_case` finds it.
         start: train as soon as the lab is seen.
         ask: a sentence above it.
-        in_sight: after *Run All* JupyterLab is at the end of the page: come back to the lab, until the reader acts.
+        in_sight: scroll back to the lab after *Run All*, which ends at the foot of the page, until the reader acts.
         settings: batch_size, seed, weights, rate, method, data, and the case's knobs, e.g. `scenes=500`.
     """
 
@@ -97,21 +97,21 @@ class LossWeightingLab(Shown):
         return self.session.advance(look=True)
 
     def reset(self, seed: int | None = None) -> None:
-        """Begin anew, with the same seed or another; the run so far stays for comparison."""
+        """Start again, with the same seed or another; the run so far stays for comparison."""
         self.session.reset(seed)
 
     def replay(self, run: Run | None = None) -> None:
-        """Begin anew as `run` began (the present one if none is given), and change what was changed, at the same steps.
+        """Start again as `run` started (default: the present one), and repeat its changes at the same steps.
 
-        It is seen where the lab is shown; elsewhere `run` does its steps. The numbers are those of the first time.
+        You see it where the lab is shown; elsewhere call `run` for its steps. The numbers are those of the first time.
         """
         self.session.replay(run)
 
     def fork(self, /, **changes: Any) -> Run:
-        """Let two copies go on from here with the same batches, told apart by `changes`: what differs is their effect.
+        """Continue as two copies on the same batches, of which one gets `changes`: what differs is their effect.
 
-        The lab goes on with what is changed; the run that is returned keeps what was set before. Both get a record a
-        step until `join`.
+        The lab continues with the changes; the run that is returned keeps the settings from before. Both get a record
+        per step until `join`.
         """
         return self.session.fork(changes)
 
@@ -120,7 +120,7 @@ class LossWeightingLab(Shown):
         self.session.join()
 
     def guess(self, scores: Mapping[str, float], steps: int = AHEAD) -> Guess:
-        """Say where the scores will be after so many further steps; `off` tells later how far off that was."""
+        """Predict the scores after `steps` more steps; later, `off` tells how far off the guess was."""
         return self.session.guess(scores, steps)
 
     @property

@@ -183,7 +183,7 @@ class Session(Controls, Trainer):
 
         Args:
             steps: how many.
-            schedule: after so many of these steps → what is changed then: task → weight, or "rate", "method", "data",
+            schedule: number of these steps → what is changed after them: task → weight, or "rate", "method", "data",
                 e.g. `{0: {"classify": 0.1}, 100: {"classify": 1.0, "method": "PCGrad"}}`.
 
         Raises:
@@ -208,7 +208,7 @@ class Session(Controls, Trainer):
         self.wait_for(lambda: self.steps_done, steps, timeout)
 
     def reset(self, seed: int | None = None) -> None:
-        """Begin anew, with the same seed or another; the run so far joins the earlier ones."""
+        """Start again, with the same seed or another; the run so far joins the earlier ones."""
         with self.lock:
             self._build(self.seed if seed is None else seed)
 
@@ -216,7 +216,7 @@ class Session(Controls, Trainer):
         self.earlier, self.versions = [*self.earlier, *runs][-(MOST_RUNS - 1) :], self.versions + 1
 
     def replay(self, run: Run | None = None) -> None:
-        """Begin anew as a run began (the present one if none is given), and change then what was changed in it.
+        """Start again as a run started (default: the present one), and repeat its changes at the same steps.
 
         Raises:
             ValueError: if it is a run of another case; then nothing has changed.
@@ -238,10 +238,10 @@ class Session(Controls, Trainer):
         """Return what was set when `run` began; everything that was changed in it is tried, too."""
         settings, case = run.settings, self.case.source or self.case.name
         if settings.get("case") != case:
-            said = f"of the case {settings['case']!r}" if "case" in settings else "of somebody's own loop"
+            said = f"of the case {settings['case']!r}" if "case" in settings else "of a loop of your own"
             raise ValueError(f"that is a run {said}; this lab trains {self.case.name!r}")
         if set(settings["weights"]) != set(self.tasks):
-            raise ValueError(f"that is a run of {', '.join(settings['weights'])}; this lab has {', '.join(self.tasks)}")
+            raise ValueError(f"that run is of {', '.join(settings['weights'])}; this lab is of {', '.join(self.tasks)}")
         if settings["batch_size"] < 1:
             raise ValueError(f"its batch_size is {settings['batch_size']}: expected 1 or more")
         begin = Setting(self.setting.weights, rate=1.0, case=self.case.with_knobs(**settings["knobs"]))
@@ -283,7 +283,7 @@ class Session(Controls, Trainer):
             self.other = None
 
     def guess(self, scores: Mapping[str, float], steps: int = AHEAD) -> Guess:
-        """Say where the scores will be after so many further steps; `Guess.off` tells later how far off that was.
+        """Predict the scores after `steps` more steps; later, `Guess.off` tells how far off the guess was.
 
         Raises:
             ValueError: if there is no such score, or a number is not finite.
@@ -295,7 +295,7 @@ class Session(Controls, Trainer):
             if not abs(float(value)) < float("inf"):
                 raise ValueError(f"{name} is guessed as {value}: expected a finite number")
         if not scores or steps < 1:
-            raise ValueError("a guess names one score at least, and a step to come")
+            raise ValueError("a guess needs at least one score, and a step that is still to come")
         with self.lock:
             made = Guess(self.steps_done + steps, {name: float(value) for name, value in scores.items()})
             self.branch.score_at.add(made.step)

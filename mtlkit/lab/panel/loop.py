@@ -62,7 +62,7 @@ class OwnLoop(Controls):
         last = self.setting
         for done, changes in sorted(script.items()):
             if isinstance(done, bool) or not isinstance(done, int) or done < 0:
-                raise ValueError(f"something is to be changed after {done!r} steps: expected a whole number, 0 or more")
+                raise ValueError(f"a change is planned after {done!r} steps: expected a whole number, 0 or more")
             last = last.changed(changes)
         self.script, self.earlier, self.dial_every = dict(script), list(earlier), dial_every
         self.lock, self.wanted = threading.RLock(), True
@@ -122,7 +122,7 @@ class OwnLoop(Controls):
                 raise ValueError(f"there are {len(losses)} losses: expected one for each of {', '.join(self.tasks)}")
             losses = dict(zip(self.tasks, losses, strict=True))
         if unknown := [name for name in losses if name not in self.setting.weights]:
-            raise ValueError(f"there is a loss of {unknown[0]!r}; this panel has {', '.join(self.tasks)}")
+            raise ValueError(f"there is a loss for {unknown[0]!r}; this panel's tasks are {', '.join(self.tasks)}")
         return {task: losses[task] for task in self.tasks if task in losses}
 
     def losses_of(self, losses: Any) -> dict[str, Tensor]:
@@ -134,7 +134,7 @@ class OwnLoop(Controls):
         """
         losses = self.named(losses)
         if not losses:
-            raise ValueError("there is no loss: no task has a target in this batch; go on to the next one")
+            raise ValueError("there is no loss: no task has a target in this batch; skip it")
         check_losses(losses)
         return losses
 
@@ -256,7 +256,7 @@ class OwnLoop(Controls):
         elif what == "code":
             return panel_code(self.run_now)
         elif what != "gains":
-            raise ValueError(f"the panel cannot {what!r}")
+            raise ValueError(f"the panel does not know the action {what!r}")
         return None
 
     def describe(self) -> dict[str, Any]:
@@ -268,15 +268,15 @@ class OwnLoop(Controls):
             and (name in TOTALS if self.shows[0] == "total" else self.shows[1] or not method.second_look)
             and getattr(method(), "at", "parameters") == "parameters"  # the features of a model that is not ours
         ]
-        waits = "This front end hands nothing to a running cell: put the loop into a function, and panel.run(function)."
+        waits = "This front end sends nothing to a running cell: put the loop into a function for panel.run(function)."
         return {
             "buttons": ["start", "step", "replay"],
-            "goOn": "▶ Go on",
+            "goOn": "▶ Continue",
             "waits": waits,
             "titles": {
-                "start": "hold the loop, or let it go on",
-                "step": "let the loop do one step, and hold it",
-                "replay": "the next time this cell runs, change what you changed; press again to take that back",
+                "start": "pause the loop, or let it continue",
+                "step": "let the loop do one step, then pause it",
+                "replay": "repeat your changes the next time this cell runs; press again to cancel",
             },
             "mend": "",
             "methods": methods,
@@ -287,7 +287,7 @@ class OwnLoop(Controls):
 
     def state(self) -> dict[str, Any]:
         """Return what else a frame says."""
-        replays = "The next time this cell runs, what you changed is changed again." if self.replays_next else ""
+        replays = "The next time this cell runs, your changes are repeated." if self.replays_next else ""
         return {"note": replays or self._warned, "guesses": []}
 
     def samples(self) -> Sequence[Seen]:

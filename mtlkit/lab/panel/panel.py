@@ -28,24 +28,24 @@ MOST_RUNS, PATIENCE, SOMETIMES = 4, 3.0, 2.0  # s without a view, until a line s
 
 
 class LossPanel(Shown):
-    """Sliders, curves and a dial for a training loop of one's own, shown above the cell that runs.
+    """Sliders, curves and a dial for your own training loop, shown above the running cell.
 
         panel = LossPanel(["depth", "segment"])
         for batch in loader:
             losses = {"depth": ..., "segment": ...}
             panel.total(losses).backward()
 
-    Making it shows it. Where there is no front end, a line says how far the loop is. A panel that is made under the
-    name of another takes that one's place, and shows its run as one to compare with.
+    Making it shows it. Where there is no front end, a line says how far the loop is. A new panel with the name of an
+    earlier one replaces it, and shows the earlier run for comparison.
 
     Args:
         tasks: their names.
         name: running a cell again replaces the panel of this name.
         weights: task → weight at first; 1 if not named.
         method: how the losses become one update: a name in `mtlkit.weighting.METHODS`.
-        dial_every: steps between two measurements of the gradients' angles and lengths, at one more backward pass a
-            task, in which hooks and recomputed activations take part; 0 is never, and if not given their cost stays
-            below half a percent.
+        dial_every: steps between two measurements of the gradients' angles and lengths. Each costs one more backward
+            pass per task, which also runs hooks and recomputes activations. 0 is never; by default they cost less
+            than half a percent.
         replay: what is changed at which step: steps done → changes, or a run, or a file that `save` wrote.
 
     Raises:
@@ -147,7 +147,7 @@ class LossPanel(Shown):
         if isinstance(model, list | tuple):
             model = nn.ModuleList(model)
         if not isinstance(model, nn.Module):
-            raise ValueError(f"the model is {model!r}: expected a torch.nn.Module, or a list of such")
+            raise ValueError(f"the model is {model!r}: expected a torch.nn.Module, or a list of them")
         self._begin("backward")
         self.loop.measure(named, model, shared)
         before = [(parameter, parameter.grad) for parameter in model.parameters()]
@@ -161,7 +161,7 @@ class LossPanel(Shown):
         self._end(named)
 
     def observe(self, losses: Mapping[str, Tensor] | Sequence[Tensor]) -> None:
-        """Show the losses of the same batch again after the optimiser's step: FAMO wants that, others do not mind."""
+        """Show the losses of the same batch again after the optimiser's step: FAMO needs it; others ignore it."""
         with torch.enable_grad():  # they may be without a graph
             named = {task: loss.detach().requires_grad_() for task, loss in self.loop.named(losses).items()}
             named = self.loop.losses_of(named)
@@ -177,7 +177,7 @@ class LossPanel(Shown):
         go_on_or_end()
         if self.loop.closed:
             raise RuntimeError(
-                f"this panel is closed: another one of the name {self.name!r} has taken its place; give each its own "
+                f"this panel is closed: another one with the name {self.name!r} has replaced it; give each its own "
                 "name=..."
             )
         self.loop.shows = (by, self.loop.shows[1])
@@ -213,7 +213,7 @@ class LossPanel(Shown):
             self._bar = None
 
     def run(self, function: Callable[[], Any]) -> None:
-        """Run a loop in a thread, for front ends that hand nothing to a cell that runs; `wait` ends with it.
+        """Run a loop in a thread, for front ends that send nothing to a running cell; `wait` waits for it.
 
         The thread begins with PyTorch's usual settings: set autocast, default types and devices in the function.
 
@@ -277,7 +277,7 @@ class LossPanel(Shown):
         save_runs(self.runs, file)
 
     def code(self) -> str:
-        """Return the line that makes a panel which changes again what was changed in this run."""
+        """Return the statement that makes a panel which repeats the changes of this run."""
         self.loop.flush()
         return str(self.loop.do("code"))
 
@@ -332,7 +332,7 @@ class LossPanel(Shown):
 def _checked(tasks: Sequence[str]) -> list[str]:
     names = [tasks] if isinstance(tasks, str) else list(tasks)
     if not names or len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f"the tasks are {names}: expected one name or more, each once")
+        raise ValueError(f"the tasks are {names}: expected one name or more, each only once")
     return names
 
 

@@ -1,4 +1,4 @@
-"""A loop of somebody's own in a thread, for front ends that hand nothing to a cell that runs."""
+"""The user's own loop in a thread, for front ends that send nothing to a running cell."""
 
 import threading
 import traceback
@@ -61,4 +61,4 @@ class LoopThread:
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
             if self.runs:
-                raise TimeoutError(f"the loop still runs after {timeout:g} s")
+                raise TimeoutError(f"the loop is still running after {timeout:g} s")

@@ -66,7 +66,7 @@ class SliderExplorer(Shown):
         place = self.widget.sliders[self._names.index(name)]
         at = (math.log10(value) if value > 0 else -math.inf) if place["power"] else value
         if not place["low"] - 1e-9 <= at <= place["high"] + 1e-9:
-            raise ValueError(f"{name} is {value}: it is beyond the ends of its slider")
+            raise ValueError(f"{name} is {value}: it is outside the range of its slider")
         self.widget.values = [float(value) if one == name else self[one] for one in self._names]
 
     def draw(self) -> tuple[Picture, str]:

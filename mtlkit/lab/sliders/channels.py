@@ -15,7 +15,7 @@ CHANNEL = "channel"
 
 
 class ChannelExplorer(SliderExplorer):
-    """The channels of shared features as points: the further, the more a task loses without it. Click one.
+    """The channels of shared features as points: the further out, the more a task needs one. Click one.
 
     Args:
         model: trained, with an "image" as its input.
@@ -41,7 +41,7 @@ class ChannelExplorer(SliderExplorer):
         super().__init__(
             {CHANNEL: (first, 0, len(self.effects) - 1, 1)},
             points=points,
-            axes=[f"what {name!r} loses without it" for name in self.names[:2]],
+            axes=[f"rise in the loss of {name!r} without it" for name in self.names[:2]],
         )
 
     def draw(self) -> tuple[plots.Picture, str]:
@@ -54,7 +54,7 @@ class ChannelExplorer(SliderExplorer):
         patches = best_patches(self.model, self.batch, self.module, channel)
         picture = plots.gallery(patches, title=f"channel {channel} is largest at these places")
         says = ", ".join(
-            f"the loss of {name!r} rises by {effect:.3f} (place {places[name]} of {len(self.effects)})"
+            f"the loss of {name!r} rises by {effect:.3f} (rank {places[name]} of {len(self.effects)})"
             for name, effect in own.items()
         )
         return picture, f"Without channel {channel}: {says}."

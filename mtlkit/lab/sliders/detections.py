@@ -8,7 +8,7 @@ from torch import nn
 from mtlkit import plots
 from mtlkit.lab.sliders.base import SliderExplorer
 
-LEAST, LARGEST = "least confidence", "largest overlap"
+LEAST, LARGEST = "minimum confidence", "maximum overlap"
 
 
 class DetectionExplorer(SliderExplorer):

@@ -15,7 +15,7 @@ FORK = "stages that both tasks share"
 
 
 class ForkExplorer(SliderExplorer):
-    """A slider for the place where a network forks: what that costs, and what it gained when trained.
+    """A slider for where a network forks: what forking there costs, and what it gained when trained.
 
     Parameters and operations are those of the network as it is; the gain was measured with networks made narrower until
     all had as many parameters (`mtlkit experiments architectures`).
@@ -58,8 +58,8 @@ class ForkExplorer(SliderExplorer):
         work = self.panels["operations an image, millions"]["all"][fork]
         gains = ", ".join(f"{g[fork].mean:+.0f} ± {g[fork].half:.0f} % at {name}" for name, g in self.gains.items())
         return picture, (
-            f"{size:.0f} thousand parameters, {work:.0f} million operations; narrowed to {self.widths[fork]}, "
-            f"as large as hard sharing: Δm {gains}"
+            f"{size:.0f} thousand parameters, {work:.0f} million operations; narrowed to {self.widths[fork]} "
+            f"channels, so that it is as large as hard sharing: Δm {gains}"
         )
 
 

@@ -25,5 +25,5 @@ class SharingExplorer(SliderExplorer):
             "one joint network": {"encoder": encoder, "heads": K * head},
             f"{K} separate networks": {"encoder": K * encoder, "heads": K * head},
         }
-        says = f"the joint network has {100 * self.ratio:.0f} % of the parameters"
+        says = f"the joint network has {100 * self.ratio:.0f} % of the parameters of the separate networks"
         return plots.bars(groups, ylabel="parameters, thousands", top=None), says

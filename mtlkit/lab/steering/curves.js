@@ -147,7 +147,7 @@ function painter(canvases, shown) {
         if (!(task in truth || task in answers)) return;
         const mark = right[task] === undefined ? "" : right[task] ? "✓ " : "✗ ";
         pen.fillStyle = hue(n);
-        pen.fillText(`${mark}${task} ${answers[task] ?? "?"} (${truth[task] ?? "not known"})`, ((n % across) * width) / across, y + 15 * (1 + Math.floor(n / across)), width / across - 4);
+        pen.fillText(`${mark}${task} ${answers[task] ?? "?"} (${truth[task] ?? "unknown"})`, ((n % across) * width) / across, y + 15 * (1 + Math.floor(n / across)), width / across - 4);
       });
     });
   }

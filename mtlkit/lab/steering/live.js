@@ -8,7 +8,7 @@ const BUTTONS = {
   step: ["Step", "pause and train for one step"],
   reset: ["Reset", "start again with the same seed"],
   seed: ["New seed", "start again with the next seed"],
-  replay: ["Replay", "start again, and change what you changed, at the same steps"],
+  replay: ["Replay", "start again and repeat your changes at the same steps"],
 };
 const bytesOf = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 
@@ -29,7 +29,7 @@ function render({ model, el }) {
       trouble.textContent = gone();
     }
   }
-  const gone = () => (shown.fixed && !wasHeard && shown.fixed.waits) || "No answer from the kernel: it is busy, or it was stopped. Run the cell again if this stays.";
+  const gone = () => (shown.fixed && !wasHeard && shown.fixed.waits) || "No answer from the kernel: it is busy, or it was stopped. Run the cell again if this message stays.";
   const sender = makeSender(send, () => Math.min(Math.max(1000 / (shown.now.speed || 60), 16), 50)); // ms: about a step
   function act(what, more = {}) {
     sender.flush("once");
@@ -55,7 +55,7 @@ function render({ model, el }) {
   const dataRow = make("div", dataPart, {}, "row");
   const pictures = make("div", root, {}, "pictures");
   const loss = make("canvas", make("div", pictures, {}, "loss"), { role: "img", ariaLabel: "loss of each task over the steps" });
-  const samples = make("canvas", make("div", pictures, {}, "samples"), { role: "img", ariaLabel: "test samples with what is true and what the network says" });
+  const samples = make("canvas", make("div", pictures, {}, "samples"), { role: "img", ariaLabel: "test samples with the right answers and the network's answers" });
   const small = make("div", pictures, {}, "small");
   const dial = make("canvas", make("div", small), { role: "img", ariaLabel: "pull of the tasks, not measured yet" });
   const plane = make("canvas", make("div", small, {}, "plane"), { role: "img", ariaLabel: "trail of the scores" });
@@ -201,7 +201,7 @@ function render({ model, el }) {
     const off = shown.fixed.tasks.every((task) => now.weights[task] === 0);
     trouble.textContent = now.error ? `${now.error}. ${shown.fixed.mend}` : off ? "Every weight is 0: nothing is learned." : performance.now() - refused[1] < SILENCE ? refused[0] : now.note || "";
     const samplesASecond = now.batch ? `${Math.round(now.speed * now.batch)} samples/s, ` : "";
-    const speed = now.running && now.speed ? `, ${samplesASecond}${(1000 / now.speed).toFixed(0)} ms a step` : "";
+    const speed = now.running && now.speed ? `, ${samplesASecond}${(1000 / now.speed).toFixed(0)} ms per step` : "";
     state.textContent = `${now.seed === undefined ? "" : `seed ${now.seed}, `}step ${now.step}${speed}`;
     Object.assign(root.dataset, { step: now.step, running: now.running, error: now.error });
   }

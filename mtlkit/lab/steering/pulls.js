@@ -30,14 +30,16 @@ function pullPainter({ dial, plane, gains }, shown, { draft, hue, trace }) {
     pen.globalAlpha = 1;
     [0, 1].forEach((k) => arrow(pen, [x, y], tip(k), hue(k), 3.5));
     const degrees = Math.round((angle * 180) / Math.PI);
-    const word = shown.now.cosine < -0.1 ? "they pull against each other" : shown.now.cosine > 0.1 ? "they pull together" : "they hardly touch";
+    const word = shown.now.cosine < -0.1 ? "they pull against each other" : shown.now.cosine > 0.1 ? "they pull together" : "almost independent";
     const ratio = lengths[0] / lengths[1], who = ratio > 1 ? 0 : 1, times = Math.max(ratio, 1 / ratio);
     pen.fillStyle = shown.colours.ink;
     pen.fillText(`${degrees}°, cosine ${shown.now.cosine.toFixed(2)}`, x, height - 34, width);
     pen.fillText(word, x, height - 19, width);
     if (Number.isFinite(times)) {
       pen.fillStyle = hue(who);
-      pen.fillText(`${shown.fixed.tasks[who]} pulls ${times >= 10 ? times.toFixed(0) : times.toFixed(1)} × as hard`, x, height - 4, width);
+      const pull = times < 1.05 ? "both pull equally hard"
+        : `${shown.fixed.tasks[who]} pulls ${times >= 10 ? times.toFixed(0) : times.toFixed(1)} × harder`;
+      pen.fillText(pull, x, height - 4, width);
     }
     dial.ariaLabel = `angle between the gradients ${degrees} degrees, ${word}`;
   }
@@ -72,7 +74,7 @@ function pullPainter({ dial, plane, gains }, shown, { draft, hue, trace }) {
       pen.fillText(tasks[other], width - cells + (other - 0.5) * cell, 20 + K * step + 4, cell - 2);
     }
     pen.fillStyle = shown.colours.ink;
-    if (K > 1) pen.fillText("bars: length; squares: cosine of two tasks", width / 2, height - 3, width);
+    if (K > 1) pen.fillText("bars: gradient lengths; squares: cosine of two tasks", width / 2, height - 3, width);
     dial.ariaLabel = `length of each task's weighted gradient: ${tasks.map((task, t) => `${task} ${lengths[t].toFixed(2)}`).join(", ")}; cosines: ${said.join(", ") || "not measured yet"}`;
   }
 
@@ -111,7 +113,7 @@ function pullPainter({ dial, plane, gains }, shown, { draft, hue, trace }) {
       pen.globalAlpha = 0.5;
       trace(pen, places, shown.colours.ink, 1, [2, 2 + k * 2]);
       pen.fillStyle = shown.colours.ink;
-      if (end) pen.fillText(run ? `${k + 1} (${run.name})` : "as it was", Math.max(end[0], left + 90), end[1] - 4);
+      if (end) pen.fillText(run ? `${k + 1} (${run.name})` : "unchanged", Math.max(end[0], left + 90), end[1] - 4);
     });
     pen.globalAlpha = 1;
     const path = placed(own), end = path[path.length - 1];
@@ -139,7 +141,7 @@ function pullPainter({ dial, plane, gains }, shown, { draft, hue, trace }) {
   function drawGains() { // left of the middle a loss has fallen
     if (!gains.parentElement.offsetParent) return;
     const { pen, width, height } = draft(gains), found = shown.now.gains || {}, tasks = shown.fixed.tasks.filter((task) => found[task] && found[task].every(Number.isFinite));
-    titled(pen, width, "change of each loss by one step, on its own batch");
+    titled(pen, width, "change of each loss in one step, on that step's batch");
     const most = Math.max(1e-9, ...tasks.flatMap((task) => found[task].map(Math.abs))), left = Math.min(90, width * 0.3), right = width - 60, zero = (left + right) / 2;
     const step = Math.min(30, (height - 44) / Math.max(tasks.length, 1)), reach = (right - left) / 2;
     line(pen, [zero, 18], [zero, height - 22], shown.colours.faint, 1);
@@ -157,8 +159,8 @@ function pullPainter({ dial, plane, gains }, shown, { draft, hue, trace }) {
     });
     pen.textAlign = "center";
     pen.fillStyle = shown.colours.ink;
-    pen.fillText(tasks.length ? "outlined: as its gradient predicts; filled: as it happened; to the left is better" : "press Step, or wait", width / 2, height - 5, width);
-    gains.ariaLabel = tasks.map((task) => `${task}: predicted ${found[task][0].toPrecision(2)}, happened ${found[task][1].toPrecision(2)}`).join("; ") || "not measured yet";
+    pen.fillText(tasks.length ? "outlined: predicted by its gradient; filled: what happened; left is better" : "press Step, or wait", width / 2, height - 5, width);
+    gains.ariaLabel = tasks.map((task) => `${task}: predicted ${found[task][0].toPrecision(2)}, actual ${found[task][1].toPrecision(2)}`).join("; ") || "not measured yet";
   }
 
   return { drawDial, drawPlane, drawGains, forget: () => { dialShows = ""; }, readPlane: (x, y) => frame && frame.read(x, y) };

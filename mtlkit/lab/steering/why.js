@@ -8,12 +8,12 @@ function makeWhy(root, shown, { act, redraw }) {
     made.addEventListener("click", clicked);
     return made;
   };
-  const fork = button("Fork", "two copies go on with the same batches: yours, and one that keeps what is set now", () => act(shown.now.forked ? "join" : "fork"));
+  const fork = button("Fork", "continue as two copies on the same batches: yours, and one that keeps the present settings", () => act(shown.now.forked ? "join" : "fork"));
   const across = makeChoice(row, "trail: across", [], (name) => choose(0, name)), up = makeChoice(row, "up", [], (name) => choose(1, name));
-  button("Copy this run as code", "a cell that repeats it", () => act("code"));
+  button("Copy this run as code", "copy a cell that repeats this run", () => act("code"));
   const guessRow = make("div", part, {}, "row"), said = make("span", guessRow);
   const places = [0, 1].map((k) => make("input", guessRow, { type: "number", step: "any", min: 0, ariaLabel: `guessed score ${k ? "up" : "across"}` }));
-  button("Guess", "note this guess", () => guess(places.map((place) => Number(place.value || NaN))), guessRow);
+  button("Guess", "record this guess", () => guess(places.map((place) => Number(place.value || NaN))), guessRow);
   const gains = make("canvas", make("div", part, {}, "gains"), { role: "img", ariaLabel: "not measured yet" });
   const code = make("textarea", part, { readOnly: true, hidden: true, rows: 9, ariaLabel: "this run as code" });
 

@@ -173,7 +173,7 @@ def masters(only: Collection[str], folder: Path) -> Iterator[tuple[str, Path]]:
     """
     files = {file.name[:2]: file for file in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
     if not files:
-        raise ValueError(f"no notebooks in {folder}: run this in the folder of the course, or say --notebooks FOLDER")
+        raise ValueError(f"no notebooks in {folder}: run this in the folder of the course, or give --notebooks FOLDER")
     if unknown := sorted(set(only) - set(files)):
         raise ValueError(f"no notebook {', '.join(unknown)}: there are {', '.join(files)}")
     yield from ((number, file) for number, file in files.items() if not only or number in only)
@@ -186,7 +186,7 @@ def new_folder(folder: Path) -> Path:
         ValueError: if there is something in it.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is not empty: name a new folder, so that nothing is written over")
+        raise ValueError(f"{folder} is not empty: name a new folder, so that nothing is overwritten")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
