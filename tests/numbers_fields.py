@@ -143,6 +143,13 @@ CLAIMS = {
             lambda: [-contest_gain("tumours", "").mean, contest_gain("tumours", "_seconds").mean],
         ),
         (
+            r"it is N to N times as far off as the head trained alone",
+            lambda: [
+                counted(f"{how}, 5% boxed", "boxes/mae") / counted("count alone, 5% boxed", "count/mae")
+                for how in ("together", "detect alone")
+            ],
+        ),
+        (
             r"better by N %: it counts with an error of N cells in place of N.*?\(AP N against N\)",
             lambda: [
                 contest_gain("cells", "_seconds").mean,

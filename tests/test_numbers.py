@@ -172,18 +172,18 @@ CLAIMS = {
     ],
     "04": [
         ("true directions live in N dimensions", lambda: [parameters("scenes")]),
-        (r"about ±N on the accuracy", lambda: [math.sqrt(0.8 * 0.2 / 64)]),
+        (r"about ±N on the accuracy", lambda: [1.96 * math.sqrt(0.8 * 0.2 / 64)]),
     ],
     "05": [
         (
-            r"is N %, where the constant 0.2 reaches N %\. \*\*PCGrad\*\*, perhaps the best known, gains N %",
+            r"is N %, where the constant 0.2 reaches N %\. \*\*PCGrad\*\* gains N %",
             lambda: [gain("scenes_seconds", name) for name in ("NashMTL", "static 0.2", "PCGrad")],
         ),
         (
             r"IMTLG and FairGrad are better than the best constant by N, N and N points",
             lambda: [compared("scenes").gaps[name].mean for name in ("NashMTL", "IMTLG", "FairGrad")],
         ),
-        (r"their step costs N times as much", lambda: [mean("weighting_scenes_costs", "NashMTL", "cost")]),
+        (r"such a step costs N times as much", lambda: [mean("weighting_scenes_costs", "NashMTL", "cost")]),
         (r"eleven properties of N small molecules", lambda: [sum(MOLECULES.values())]),
         (
             r"a step of .ash-MTL on eleven tasks costs N times as much",
@@ -253,7 +253,7 @@ CLAIMS = {
             ],
         ),
         (
-            r"from stage 3 on gave N, a wider network N, .ash-MTL N\.",
+            r"notebook 07\) gave N, a wider network N, .ash-MTL N\.",
             lambda: [
                 mean("claims_negative", f"detect + texture, {one}", AP) for one in ("fork 3", "wider", "Nash-MTL")
             ],
@@ -411,8 +411,8 @@ GIVEN = {
     ],
     "05": [
         "with losses of 0.1 and 2.0",
-        "a cross-entropy of 1.3 among five textures is poor, and so is a detection loss of 1.3",
-        "in 95 % of the draws",
+        "a cross-entropy of 1.3 among five textures and a detection loss of 1.3",
+        "in 95 % of bootstrap draws",
     ],
     "06": [
         "in 3,000 scenes whose boxes are known",
@@ -435,6 +435,7 @@ GIVEN = {
         "from 500 to 20,000 distinct",
         "get 10 % of the draws",
         "the same 48,000 texts",
+        "500 steps after 1,500",
         "whether 48,000 texts",
         "a factor of 1,000",
     ],

@@ -138,6 +138,7 @@ def test_pictures_of_tables_show_means_intervals_and_numbers():
     figure = plots.squares(values, ["a", "b"], ["c", "d"], title="gain, %")
     assert [text.get_text() for text in figure.axes[0].texts] == ["+1.0", "-2.0", "+0.5"]
     assert figure.alt == "A table: gain, %.\na: c +1.0\nb: c -2.0, d +0.5"
+    assert plots.squares(values, ["a", "b"], ["c", "d"], title="t", form="").alt == "A table: t.\na: c 1\nb: d 0"
     panels = {"size": {"all": {0: 4, 1: 3}}, "gain, %": {"steps": {0: Interval(1.0, 0.5), 1: Interval(-1.0, 0.5)}}}
     figure = plots.choices(panels, xlabel="fork", at=1, zero=["gain, %"])
     assert [axes.get_ylabel() for axes in figure.axes] == list(panels) and "now 1" in figure.alt

@@ -80,7 +80,7 @@ def squares(values: Any, rows: Sequence[str], columns: Sequence[str], *, title: 
         rows: their names.
         columns: their names.
         title: what the numbers are, with their unit.
-        form: how a number is written.
+        form: how a number is written; an empty one leaves the numbers out.
     """
     values = values.double().numpy() if isinstance(values, Tensor) else np.asarray(values, dtype=np.float64)
     most = float(np.nanmax(np.abs(values))) or 1.0
@@ -97,11 +97,12 @@ def squares(values: Any, rows: Sequence[str], columns: Sequence[str], *, title: 
         axes.set_yticks(range(len(rows)), rows)
         axes.grid(visible=False)
         axes.set_title(title, fontsize=10)
+    shown = np.isfinite(values)
+    if not form:  # the eye sees where a row is darkest
+        shown &= values == np.nanmax(values, axis=1, keepdims=True)
     said = (
-        ", ".join(
-            f"{name} {form.format(value)}" for name, value in zip(columns, line, strict=True) if np.isfinite(value)
-        )
-        for line in values
+        ", ".join(f"{columns[k]} {(form or '{:.0f}').format(line[k])}" for k in map(int, np.flatnonzero(seen)))
+        for line, seen in zip(values, shown, strict=True)
     )
     figure.alt = "\n".join([f"A table: {title}.", *(f"{row}: {line}" for row, line in zip(rows, said, strict=True))])
     return figure
