@@ -413,6 +413,7 @@ GIVEN = {
         "with losses of 0.1 and 2.0",
         "a cross-entropy of 1.3 among five textures and a detection loss of 1.3",
         "in 95 % of bootstrap draws",
+        "(p below 0.05)",
     ],
     "06": [
         "in 3,000 scenes whose boxes are known",
