@@ -1,7 +1,7 @@
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, generalized_box_iou
 
 from mtlkit.data import collate
 from mtlkit.losses import classification_loss, detection_loss, paired_iou, regression_loss, responsible_cells
@@ -145,3 +145,72 @@ def test_cells_are_counted_as_the_encoders_make_them(side):
             grid = setup.model(batch["image"])["detect"].logits.shape[-2:]
         expected = responsible_cells(batch, grid)[1].sum()
         assert setup.tasks[1].count(batch)[1] == expected
+
+
+# --- detection, written a second time: a loop over images and cells, on images that are not square ------------------
+
+
+def loop_loss(logits, boxes, batch, box_weight, focus):
+    """Return the loss in float64; `logits [B, C, H, W]`, `boxes [B, 4, H, W]`."""
+    (height, width), (rows, columns) = batch["image"].shape[-2:], logits.shape[-2:]
+    classes, box_loss, number = 0.0, 0.0, 0
+    for b in range(len(logits)):
+        if not batch["has_boxes"][b]:
+            continue
+        known = [k for k, label in enumerate(batch["box_labels"][b].tolist()) if label >= 0]
+        for r in range(rows):
+            for c in range(columns):
+                x, y = (c + 0.5) * width / columns, (r + 0.5) * height / rows
+                away = {}
+                for k in known:
+                    x0, y0, x1, y1 = batch["boxes"][b, k].tolist()
+                    off_x, off_y = abs(x - (x0 + x1) / 2) * columns / width, abs(y - (y0 + y1) / 2) * rows / height
+                    away[k] = max(off_x, off_y)
+                owner = min(away, key=away.get) if away and min(away.values()) <= 1 else None
+                said, box = logits[b, :, r, c].double(), boxes[b, :, r, c].double()
+                target = torch.zeros(len(said), dtype=torch.double)
+                if owner is not None:
+                    truth = batch["boxes"][b, owner].double()
+                    number += 1
+                    box_loss = box_loss + 1 - generalized_box_iou(box[None], truth[None])[0, 0]
+                    label = int(batch["box_labels"][b, owner])
+                    target[label] = 0.3 + 0.7 * box_iou(box.detach()[None], truth[None])[0, 0]
+                p = said.sigmoid()
+                cross = -(target * p.log() + (1 - target) * (1 - p).log())
+                classes = classes + ((target - p.detach()).abs() ** focus * cross).sum()
+    return (classes + box_weight * box_loss) / max(number, 1)
+
+
+def crowded(seed):
+    """Draw a batch of three images of 48 x 80: with boxes, with missing ones, known to be empty; and predictions."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def corners(n):
+        start = torch.rand(n, 2, generator=generator) * torch.tensor([60.0, 30.0])
+        return torch.cat([start, start + 4 + 16 * torch.rand(n, 2, generator=generator)], 1)
+
+    boxes = corners(4)
+    labels = torch.randint(3, (4,), generator=generator)
+    image = torch.zeros(3, 48, 80)
+    empty = {"boxes": torch.zeros(0, 4), "box_labels": torch.zeros(0, dtype=torch.long)}
+    two = {"boxes": corners(2), "box_labels": torch.tensor([2, 0])}
+    batch = collate([{"image": image, "boxes": boxes, "box_labels": labels}, {"image": image},
+                     {"image": image} | empty, {"image": image} | two])  # fmt: skip
+    logits = torch.randn(4, 3, 6, 10, generator=generator)
+    return batch, logits, corners(4 * 60).reshape(4, 6, 10, 4).permute(0, 3, 1, 2).contiguous()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("weights", [{}, {"box_weight": 0.7, "focus": 0.0}, {"box_weight": 4.0, "focus": 3.0}])
+def test_the_detection_loss_and_its_gradients_are_those_of_a_loop_over_cells(seed, weights):
+    batch, logits, boxes = crowded(seed)
+    found = []
+    for loss in (
+        lambda a, b: detection_loss(Detections(a, b), batch, **weights),
+        lambda a, b: loop_loss(a, b, batch, **({"box_weight": 2.5, "focus": 2.0} | weights)),
+    ):
+        inputs = logits.clone().requires_grad_(), boxes.clone().requires_grad_()
+        value = loss(*inputs)
+        found.append((value.detach().double(), *(g.double() for g in torch.autograd.grad(value, inputs))))
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-6)
