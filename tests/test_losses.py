@@ -214,3 +214,11 @@ def test_the_detection_loss_and_its_gradients_are_those_of_a_loop_over_cells(see
         found.append((value.detach().double(), *(g.double() for g in torch.autograd.grad(value, inputs))))
     for ours, theirs in zip(*found, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_one_responsible_cell_counts_as_one():
+    box = {"boxes": torch.tensor([[1.0, 2, 6, 7]]), "box_labels": torch.tensor([1])}
+    batch = collate([{"image": torch.zeros(3, 8, 8)} | box])
+    logits, boxes = torch.randn(1, 2, 1, 1), torch.tensor([2.0, 1, 7, 5]).reshape(1, 4, 1, 1)
+    expected = loop_loss(logits, boxes, batch, 2.5, 2.0)
+    assert detection_loss(Detections(logits, boxes), batch).item() == pytest.approx(float(expected), rel=1e-5)

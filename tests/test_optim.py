@@ -1,10 +1,11 @@
+import math
 from copy import deepcopy
 
 import pytest
 import torch
 from torch import nn
 
-from mtlkit.training.optim import MuonAdamW, one_cycle
+from mtlkit.training.optim import MovingAverage, MuonAdamW, one_cycle
 
 
 def small_net(memory_format=torch.contiguous_format):
@@ -125,3 +126,46 @@ def test_models_without_kernels_and_with_nothing_else_are_optimised():
     assert not MuonAdamW(frozen).kernels
     with pytest.raises(ValueError, match="no parameter of the model is trained"):
         MuonAdamW(frozen.requires_grad_(False))
+
+
+def test_rates_and_decays_are_those_of_the_docstring():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 5, (1, 2)), torch.nn.Conv2d(5, 2, 1))
+    optimizer = MuonAdamW(model)
+    assert [kernel.shape for kernel in optimizer.kernels] == [(5, 4, 1, 2)]
+    groups = [(g["lr"], g["weight_decay"], len(g["params"])) for g in optimizer.param_groups]
+    assert groups == [(8e-3, 0.01, 5), (0.03, 0.3, 1)]
+    chosen = MuonAdamW(model, muon_lr=0.1, adamw_lr=0.2, muon_decay=0.3, adamw_decay=0.4)
+    assert [(g["initial_lr"], g["weight_decay"]) for g in chosen.param_groups] == [(0.2, 0.4), (0.1, 0.3)]
+
+
+@pytest.mark.parametrize("warmup", [0.1, 0.25])
+def test_one_cycle_is_a_line_and_half_a_cosine(warmup):
+    for n in range(101):
+        p = n / 100
+        rise, fall = p / warmup, 0.5 + 0.5 * math.cos(math.pi * (p - warmup) / (1 - warmup))
+        assert one_cycle(p, warmup) == pytest.approx(max(rise, 1e-3) if p < warmup else fall)
+    assert one_cycle(0.05) == 0.5 and one_cycle(0) == 1e-3 and one_cycle(0.55) == pytest.approx(0.5)
+
+
+def test_the_average_follows_parameters_and_buffers_and_starts_on_the_model():
+    model = torch.nn.BatchNorm1d(2).double()
+    average, slow = MovingAverage(model), MovingAverage(model, decay=0.9)
+    assert average.decay == 0.99
+    expected = {}
+    for n in range(4):
+        with torch.no_grad():
+            for value in (model.weight, model.running_mean):
+                value.copy_(torch.randn(2, dtype=torch.double))
+            model.num_batches_tracked.fill_(n)
+        for name in ("weight", "running_mean"):
+            value = getattr(model, name).detach().clone()
+            expected[name] = value if n == 0 else 0.9 * expected[name] + 0.1 * value
+        average.update_parameters(model)
+        slow.update_parameters(model)
+        assert int(slow.module.num_batches_tracked) == n and int(slow.n_averaged) == n + 1
+        assert all(torch.allclose(getattr(slow.module, name), value) for name, value in expected.items())
+    again = MovingAverage(model, decay=0.5)
+    again.load_state_dict(slow.state_dict())  # goes on, and does not start anew
+    before = again.module.weight.clone()
+    again.update_parameters(model)
+    assert torch.allclose(again.module.weight, (before + model.weight) / 2)

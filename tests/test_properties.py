@@ -118,6 +118,8 @@ def test_ctc_refuses_holes_and_too_few_frames_and_nothing_else():
     for hole in ([[1, -1, 2]], [[-1, 1, 2]], [[1, 0, 1]]):
         with pytest.raises(DataError, match=r"sequence 0 of the batch is .* give its symbols first"):
             ctc_loss(torch.zeros(1, 9, 3), {"y": torch.tensor(hole)}, "y")
+    with pytest.raises(DataError, match="has 3 symbols, 1 of them repeated, but only 3"):
+        ctc_loss(torch.zeros(1, 3, 3), {"y": torch.tensor([[1, 2, 2]])}, "y")
     with pytest.raises(DataError, match="sequence 1 of the batch has 2 symbols, 1 of them repeated, but only 2 frames"):
         ctc_loss(torch.zeros(2, 2, 3), {"y": torch.tensor([[1, 2], [2, 2]])}, "y")
 
