@@ -127,7 +127,7 @@ def test_a_budget_is_steps_or_seconds_of_one_core():
     by_seconds = train_and_score(TOY.setup(), Budget(seconds=0.3), data)
     assert by_seconds["steps"] > 7 and by_seconds["seconds"] >= 0.3
     for wrong in ({}, {"steps": 3, "seconds": 1.0}, {"steps": 0}, {"seconds": -1.0}):
-        with pytest.raises(ValueError, match="expected steps or seconds"):
+        with pytest.raises(ValueError, match="expected either steps or seconds"):
             Budget(**wrong)
 
 

@@ -233,7 +233,7 @@ def test_the_explorer_shows_the_channel_that_is_clicked(coloured):
     batch = batch | {"image": torch.nn.functional.interpolate(batch["image"], (32, 32))}
     batch |= {"red": batch["image"][:, 0].mean((1, 2)), "blue": batch["image"][:, 2].mean((1, 2))}
     explorer = ChannelExplorer(model, tasks, batch)
-    assert explorer["channel"] == 0 and "'red' rises by 0.0" in explorer.says and "place 1 of 3" in explorer.says
+    assert explorer["channel"] == 0 and "'red' rises by 0.0" in explorer.says and "rank 1 of 3" in explorer.says
     assert [point[0] for point in explorer.widget.points] == [0, 1, 2]
     assert explorer.widget.points[0][1] > explorer.widget.points[1][1] == 0
     explorer.widget.values = [2]  # as a click does

@@ -454,7 +454,7 @@ def test_coco_files_as_tools_write_them_are_read_right(tmp_path, change):
         (lambda c: c["annotations"][1].update(bbox=[1, 2, "x", 4]), "annotation 101 .*four numbers", 3),
         (lambda c: c["annotations"][1].update(bbox=[1, float("nan"), 3, 4]), "annotation 101 .*finite", 3),
         (lambda c: c["annotations"][1].update(bbox=None, segmentation=[[]]), "annotation 101 .*segmentation", 3),
-        (lambda c: c["annotations"].__setitem__(1, 5), "annotation number 2 is no object", 3),
+        (lambda c: c["annotations"].__setitem__(1, 5), "annotation number 2 is not an object", 3),
         (lambda c: c["images"][1].pop("file_name"), "image 2 of the list has no file_name", 3),
         (lambda c: c["images"][1].update(file_name="gone.png"), "its image 'gone.png' is not there", 3),
         (lambda c: c["images"][1].update(id=0), "'000.png' and '001.png' have the same id 0", 2),
