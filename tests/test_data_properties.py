@@ -17,7 +17,7 @@ from mtlkit.data.batches import batch_size, check_sample, cut, named
 from mtlkit.data.loader import mixture
 from mtlkit.machine import Group
 
-often = settings(derandomize=True, max_examples=40, deadline=None, database=None)
+often = settings(derandomize=True, max_examples=25, deadline=None, database=None)
 
 
 class Numbers:
