@@ -23,8 +23,14 @@ def scenes():
     return DigitScenes("train", 48)
 
 
-def run(scenes, method="StaticWeights", steps=3, model=lambda model: model, **options):
-    setup = find_case("scenes").setup(batch_size=8, method=method, train_set=scenes)
+@pytest.fixture(scope="module")
+def small_scenes():
+    """A CPU computes convolutions in float16 a hundred times more slowly."""
+    return DigitScenes("train", 8, 32)
+
+
+def run(scenes, method="StaticWeights", steps=3, model=lambda model: model, batch_size=8, **options):
+    setup = find_case("scenes").setup(batch_size=batch_size, method=method, train_set=scenes)
     setup.model = model(setup.model)
     parts = setup.parts
     return setup, list(train(*parts, average=setup.average, steps=steps, device="cpu", **options))
@@ -93,8 +99,8 @@ def test_options_that_exclude_each_other_say_so(scenes):
 
 @pytest.mark.parametrize("method", IN_PARTS)
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_every_method_trains_in_low_precision(scenes, method, precision):
-    setup, records = run(scenes, method, steps=2, precision=precision)
+def test_every_method_trains_in_low_precision(small_scenes, method, precision):
+    setup, records = run(small_scenes, method, steps=2, batch_size=4, precision=precision)
     assert all(p.isfinite().all() and p.dtype == torch.float32 for p in setup.model.parameters())
     assert all(loss > 0 for loss in records[-1].losses.values())
 
@@ -120,12 +126,12 @@ def test_the_loss_scale_is_invisible_and_saves_small_gradients():
     assert not layer.weight._backward_hooks
 
 
-def test_a_step_whose_gradient_overflows_is_left_out_and_the_scale_halved(scenes, monkeypatch):
+def test_a_step_whose_gradient_overflows_is_left_out_and_the_scale_halved(small_scenes, monkeypatch):
     scales = []
     monkeypatch.setattr(
         "mtlkit.training.loop.LossScale", lambda model: scales.append(LossScale(model, 2.0**40)) or scales[0]
     )
-    setup = find_case("scenes").setup(batch_size=8, train_set=scenes)
+    setup = find_case("scenes").setup(batch_size=4, train_set=small_scenes)
     parts = (setup.model, setup.tasks, setup.loader, StaticWeights({"detect": 100.0}), setup.optimizer)
     before = copy.deepcopy(setup.model.state_dict())
     running = train(*parts, steps=40, device="cpu", precision="float16")
@@ -141,15 +147,15 @@ def test_a_step_whose_gradient_overflows_is_left_out_and_the_scale_halved(scenes
     assert scales[0].scale == 2 * was
 
 
-def test_a_caller_who_has_had_enough_leaves_no_scale_behind(scenes):
-    setup = find_case("scenes").setup(batch_size=8, train_set=scenes)
+def test_a_caller_who_has_had_enough_leaves_no_scale_behind(small_scenes):
+    setup = find_case("scenes").setup(batch_size=4, train_set=small_scenes)
     for _ in train(setup.model, setup.tasks, setup.loader, steps=5, device="cpu", precision="float16"):
         break
     assert not any(p._backward_hooks for p in setup.model.parameters())
 
 
-def test_float16_does_not_hide_a_nan(scenes):
-    setup = find_case("scenes").setup(batch_size=8, train_set=scenes)
+def test_float16_does_not_hide_a_nan(small_scenes):
+    setup = find_case("scenes").setup(batch_size=4, train_set=small_scenes)
     nan = Task("classify", lambda logits, _: logits.sum() * float("nan"), None, "accuracy")
     with pytest.raises(TrainingError, match="'classify' is nan"):
         next(train(setup.model, [nan], setup.loader, steps=1, device="cpu", precision="float16"))
