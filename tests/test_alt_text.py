@@ -78,7 +78,7 @@ def test_where_html_is_cleaned(file):
     assert words_of(bleach.clean(below, tags=GITHUB, strip=True))[1:] == HEARD
 
 
-@pytest.mark.alone
+@pytest.mark.processes
 @pytest.mark.skipif(bool(missing()), reason=missing() or "there is a browser")
 def test_in_jupyterlab_which_does_not_trust_the_notebook(file):
     with jupyterlab(file.parent) as address, browser() as chrome:

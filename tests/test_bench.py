@@ -6,7 +6,7 @@ from mtlkit.bench.picture import step_costs
 from mtlkit.cases import find_case
 from mtlkit.data import DigitScenes
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.processes
 
 
 def test_sharing_counts_the_encoder_once():

@@ -16,7 +16,7 @@ try:
 except ImportError:
     TimedOut = TimeoutError
 
-pytestmark = [pytest.mark.alone, pytest.mark.skipif(bool(missing()), reason=missing() or "there is a browser")]
+pytestmark = [pytest.mark.processes, pytest.mark.skipif(bool(missing()), reason=missing() or "there is a browser")]
 CODE = "from mtlkit.lab import LossWeightingLab\nlab = LossWeightingLab('here', scenes=128, batch_size=4)\nlab"
 LAPTOP = {"width": 1280, "height": 800}
 
@@ -283,7 +283,7 @@ def test_the_readme_loop_is_steered_while_its_cell_runs(page, address):
     panel.get_by_role("button", name="Step").click()
     page.wait_for_function(f"Number(document.querySelector('.mtl-lab').dataset.step) === {at + 1}")
     panel.get_by_role("button", name="Continue").click()
-    page.locator(".jp-OutputArea-output", has_text="1000").last.wait_for(timeout=120_000)
+    page.locator(".jp-OutputArea-output", has_text="1000").last.wait_for(timeout=300_000)
     weights = notebook.ask("[record.weights['depth'] for record in panel.records]")
     changed = next(k for k, weight in enumerate(weights) if weight != 1.0)
     assert weights[:changed] == [1.0] * changed and weights[changed:] == [weights[-1]] * (1000 - changed)

@@ -196,7 +196,7 @@ def ran(*command, cwd):
     return done.stdout
 
 
-@pytest.mark.alone
+@pytest.mark.processes
 def test_nbgrader_gives_the_marks_that_answers_deserve(small_course, tmp_path):
     if not find_spec("nbgrader"):
         pytest.skip("nbgrader is not installed")
@@ -237,7 +237,7 @@ def test_nbgrader_gives_the_marks_that_answers_deserve(small_course, tmp_path):
     assert grade("02.4", lambda lr, K: lr / 4).message.split(" (")[0] in html.unescape(said)
 
 
-@pytest.mark.alone
+@pytest.mark.processes
 def test_otter_gives_the_marks_that_answers_deserve(small_course, tmp_path):
     if not find_spec("otter"):
         pytest.skip("otter-grader is not installed")

@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
 MODULES = {"accelerate": "accelerate", "fabric": "lightning_fabric", "ray": "ray"}
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.processes
 
 
 def run(engine, folder, trap=()):

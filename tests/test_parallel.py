@@ -20,7 +20,7 @@ from mtlkit.machine.parallel import Group
 from mtlkit.training.checkpoints import load_checkpoint, read_checkpoint
 from mtlkit.weighting import METHODS
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.processes
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -122,7 +122,7 @@ def test_any_case_has_a_card():
     assert "&lt;b&gt;all" in page_of(card)
 
 
-@pytest.mark.alone
+@pytest.mark.processes
 @pytest.mark.skipif(bool(missing()), reason=missing() or "there is a browser")
 def test_the_command_writes_a_page_that_everybody_can_read(tmp_path, capsys):
     few = ("--scenes", "64", "--knob", "val_scenes=8", "--knob", "test_scenes=20")

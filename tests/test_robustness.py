@@ -33,7 +33,7 @@ socket.socket.connect, socket.getaddrinfo = only_here, no_names
 """
 
 
-@pytest.mark.alone
+@pytest.mark.processes
 def test_two_notebooks_at_once_in_another_folder_without_network(tmp_path):
     (tmp_path / "blocked").mkdir()
     (tmp_path / "blocked" / "sitecustomize.py").write_text(NO_NETWORK)
