@@ -250,3 +250,8 @@ def test_augmented_boxes_lie_where_their_pixels_went(seed):
     else:
         assert not len(bright) or (bright.max(0).values - bright.min(0).values).min() <= 5
     assert len(moved["boxes"]) == len(moved["box_labels"])
+
+
+def test_samples_with_names_of_their_own_become_a_batch_by_name():
+    batch = collate([Pair(torch.ones(2), 1), Pair(torch.zeros(2), 3)])
+    assert batch["x"].tolist() == [[1, 1], [0, 0]] and batch["y"].tolist() == [1, 3]

@@ -23,6 +23,21 @@ def test_what_is_written_reads_back_equal(tmp_path, layout, reader):
             ]
 
 
+@pytest.mark.parametrize(("layout", "reader"), [("coco", CocoFolder), ("voc", VocFolder)])
+@pytest.mark.parametrize(("height", "width"), [(20, 60), (60, 20)])
+def test_images_that_are_not_square_read_back_equal(tmp_path, layout, reader, height, width):
+    class Framed(list):
+        classes, box_classes = ("a", "b"), ("cat", "dog")
+
+    image = (torch.arange(3 * height * width) % 251).reshape(3, height, width) / 255
+    box = torch.tensor([[width - 12.0, height - 15.0, width - 2.0, height - 3.0]])
+    sample = {"image": image, "label": torch.tensor(1), "boxes": box, "box_labels": torch.tensor([1])}
+    others = {"image": image.flip(2), "label": torch.tensor(0), "boxes": box - 5, "box_labels": torch.tensor([0])}
+    back = reader(export(Framed([sample, others]), tmp_path, layout), "train", 60)[0]
+    assert torch.equal(back["image"][:, :height, :width], image) and torch.equal(back["boxes"], box)
+    assert (back["image"][:, height:] == 127 / 255).all() and (back["image"][:, :, width:] == 127 / 255).all()
+
+
 def test_image_folder_holds_one_folder_a_class(tmp_path):
     scenes = DigitScenes("val", 30, missing={"classify": 0.2})
     folder = ImageFolder(export(scenes, tmp_path, "imagefolder", "val") / "val")

@@ -1,40 +1,79 @@
 """A batch in parts, and one shared out among processes, give each method's update of the whole."""
 
-from dataclasses import dataclass
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
 
 from mtlkit.machine import ALONE, Group
 from mtlkit.model import SharedEncoderModel
-from mtlkit.weighting import METHODS, WeightingError, conflict, jacobian
+from mtlkit.weighting import METHODS, NotFiniteError, WeightingError, conflict, jacobian
 
 TASKS = ["a", "b", "c"]
 IN_PARTS = [name for name in METHODS if name != "MGDAUB"]
 
 
 @dataclass(frozen=True)
-class Twins(Group):
-    """Processes that all have the same: a sum over them is `size` times one's own."""
+class Averaging(Group):
+    """A process of three whose model averages the gradients by itself; the others have the same data."""
+
+    size: int = 3
+    averages: bool = True
 
     def sum_(self, tensors):
         for tensor in tensors:
             tensor.mul_(self.size)
 
 
+@dataclass(frozen=True)
+class Thread(Group):
+    """A thread in the place of a process."""
+
+    meeting: Any = None
+    table: list[Any] = field(default_factory=list)
+
+    def sum_(self, tensors):
+        for tensor in tensors:
+            self.table[self.rank] = tensor.clone()
+            self.meeting.wait(20)
+            total = torch.stack(self.table).sum(0)
+            self.meeting.wait(20)
+            tensor.copy_(total)
+
+
+def together(run, size):
+    """Return what `run(group)` gives in each of `size` threads that work together."""
+    meeting, table = threading.Barrier(size), [None] * size
+
+    def one(rank):
+        try:
+            return run(Thread(rank, size, meeting=meeting, table=table))
+        except Exception:
+            meeting.abort()
+            raise
+
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(one, range(size)))
+
+
 class Net(SharedEncoderModel):
-    """Three tasks on a shared layer, and a layer that nobody uses."""
+    """Three tasks on a shared layer, and a parameter that nobody uses."""
 
     def __init__(self):
-        torch.manual_seed(4)
         shared = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.Tanh())
         super().__init__(shared, {task: torch.nn.Linear(5, 1) for task in TASKS}, reads="x")
         self.double()
         self.idle = torch.nn.Parameter(torch.ones(2, dtype=torch.double))
+        stream = torch.Generator().manual_seed(4)
+        for p in self.parameters():
+            torch.nn.init.uniform_(p, -0.5, 0.5, generator=stream)
 
 
 class Parts:
-    """The losses of a batch of six, in parts of two; each one's graph is made when its turn comes."""
+    """The losses of a batch, in parts; each one's graph is made when its turn comes."""
 
     def __init__(self, model, x, number, share=1.0):
         self.model, self.pieces, self.share, self.tasks = model, x.chunk(number), share, TASKS
@@ -46,18 +85,19 @@ class Parts:
         for piece in self.pieces:
             out = self.model(piece)
             yield {
-                task: self.share * (out[task] - k).square().sum() / (3 + k) + self.share * 0.01 * len(piece)
+                task: self.share * ((out[task] - k).square().sum() / (3 + k) + 0.01 * len(piece))
                 for k, task in enumerate(TASKS)
             }
 
 
-def trained(name, number=1, group=ALONE, before=None, steps=3):
+def trained(name, number=1, group=ALONE, before=None, steps=3, share=1.0):
     """Return losses, weights and gradients of some steps of gradient descent."""
     model, method, found = Net(), METHODS[name](), []
     stream = torch.Generator().manual_seed(1)
     for _ in range(steps):
         x = torch.randn(6, 4, dtype=torch.double, generator=stream)
-        parts = Parts(model, x, number, 1 / group.size)
+        own = x if share < 1 else x.chunk(group.size)[group.rank]
+        parts = Parts(model, own, number, share)
         for p in model.parameters():
             p.grad = None if before is None else torch.full_like(p, before)
         update = method.backward(next(iter(parts)) if number == 1 else parts, model, group)
@@ -91,9 +131,10 @@ def used(found):
     return [(*rest, {key: g for key, g in gradients.items() if key != "idle"}) for *rest, gradients in found]
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_the_update_is_known_and_idle_parameters_have_none(name):
-    for losses, weights, gradients in trained(name):
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("name", IN_PARTS)
+def test_the_update_is_known_and_idle_parameters_have_none(name, number):
+    for losses, weights, gradients in trained(name, number):
         assert losses.shape == (3,) and losses.dtype == torch.double and (losses > 0).all()
         assert weights.keys() <= set(TASKS)
         assert [key for key, gradient in gradients.items() if gradient is None] == ["idle"]
@@ -105,42 +146,48 @@ def test_parts_are_the_whole(name, number):
     same(used(trained(name, number)), used(trained(name)))
 
 
-@pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("name", METHODS)
 def test_processes_are_one(name, size):
-    same(used(trained(name, group=Twins(0, size))), used(trained(name)))
+    whole = used(trained(name))
+    for found in together(lambda group: trained(name, group=group), size):
+        same(used(found), whole)
 
 
 @pytest.mark.parametrize("name", IN_PARTS)
 def test_parts_in_processes_are_one(name):
-    same(used(trained(name, 3, Twins(0, 2))), used(trained(name)))
+    whole = used(trained(name))
+    for found in together(lambda group: trained(name, 3, group), 2):
+        same(used(found), whole)
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name]().one_pass(1)])
 def test_where_the_model_averages_gradients_by_itself_they_come_out_the_same(name):
-    same(used(trained(name, group=Twins(0, 3, averages=True))), used(trained(name)))
+    same(used(trained(name, group=Averaging(), share=1 / 3)), used(trained(name)))
 
 
-@pytest.mark.parametrize("group", [ALONE, Twins(0, 2)])
+@pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize("name", IN_PARTS)
-def test_what_is_in_the_gradients_already_stays_in_them(name, number, group):
+def test_what_is_in_the_gradients_already_stays_in_them(name, number, size):
     expected = [
         (losses, weights, {key: gradient + 0.5 for key, gradient in gradients.items()})
-        for losses, weights, gradients in used(trained(name, number, group, steps=1))
+        for losses, weights, gradients in used(trained(name, number, steps=1))
     ]
-    found = trained(name, number, group, before=0.5, steps=1)
-    same(used(found), expected)
-    assert (found[0][2]["idle"] == 0.5).all()
+    for found in together(lambda group: trained(name, number, group, 0.5, 1), size):
+        same(used(found), expected)
+        assert (found[0][2]["idle"] == 0.5).all()
 
 
 def test_the_jacobian_of_processes_is_that_of_one():
-    model = Net()
     x = torch.randn(6, 4, dtype=torch.double, generator=torch.Generator().manual_seed(2))
-    one, three = (
-        jacobian(next(iter(Parts(model, x, 1, 1 / group.size))), model, group) for group in (ALONE, Twins(0, 3))
-    )
-    assert one.shape[0] == 3 and torch.allclose(one, three)
+
+    def of(group):
+        model = Net()
+        return jacobian(next(iter(Parts(model, x.chunk(group.size)[group.rank], 1))), model, group)
+
+    whole = of(ALONE)
+    assert whole.shape[0] == 3 and all(torch.allclose(found, whole) for found in together(of, 3))
 
 
 def test_angles_of_parallel_gradients_stay_cosines():
@@ -149,6 +196,50 @@ def test_angles_of_parallel_gradients_stay_cosines():
         g = torch.randn(1, 7, generator=torch.Generator().manual_seed(seed))
         cosines = conflict(torch.cat([g, 3 * g, -0.7 * g])).cosines
         assert cosines.abs().max() <= 1
+
+
+def test_an_overflowing_gradient_comes_with_the_losses_and_a_bad_loss_without():
+    """In float16 the training loop goes on with them."""
+    model = Net()
+    x = torch.ones(2, 4, dtype=torch.double)
+    for factor, losses_known in ((float("inf"), True), (float("nan"), False)):
+        out = model(x)
+        losses = {task: out[task].square().sum() for task in TASKS}
+        if losses_known:
+            out["b"].register_hook(lambda gradient, factor=factor: gradient * factor)
+        else:
+            losses["b"] = losses["b"] * factor
+        with pytest.raises(NotFiniteError, match="'b'") as caught:
+            METHODS["UPGrad"]().backward(losses, model)
+        assert (caught.value.losses is not None) == losses_known
+        if losses_known:
+            assert torch.equal(caught.value.losses, torch.stack(list(losses.values())).detach())
+
+
+@pytest.mark.parametrize("name", ["DBMTL", "ExcessMTL"])
+def test_what_is_kept_begins_anew_for_as_many_other_parameters(name):
+    """Two layers of one shape: when the other one is shared, what is known of the first is nothing to it."""
+    x = torch.randn(6, 4, dtype=torch.double, generator=torch.Generator().manual_seed(3))
+
+    def step(method, model, layer):
+        h = getattr(model, layer)(x)
+        method.backward({"a": h[:, 0].square().mean() + 1, "b": (h[:, 1] - 2).square().mean()}, model)
+
+    def make():
+        model = torch.nn.Module()
+        model.one, model.two = (torch.nn.Linear(4, 2, dtype=torch.double) for _ in range(2))
+        stream = torch.Generator().manual_seed(4)
+        for p in model.parameters():
+            torch.nn.init.uniform_(p, -0.5, 0.5, generator=stream)
+        return model
+
+    method, fresh, model = METHODS[name](), METHODS[name](), make()
+    for _ in range(3):
+        step(method, model, "one")
+    step(method, model, "two")
+    step(fresh, make(), "two")
+    for task, kept in fresh.kept.items():  # DB-MTL counts its steps on, so the sizes differ
+        assert torch.allclose(method.kept[task] / method.kept[task].norm(), kept / kept.norm())
 
 
 @pytest.mark.parametrize("wrong", [1.5, "2", None])

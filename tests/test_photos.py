@@ -115,10 +115,11 @@ def test_a_turned_photograph_is_seen_upright_and_its_box_lies_where_it_was_drawn
         (tmp_path / "Annotations").mkdir(exist_ok=True)
         (tmp_path / "Annotations" / f"{k}.xml").write_text(xml(f"{k}.png", [obj(corners)], size), encoding="utf-8")
     with pytest.warns(DataWarning, match="about a fifth"):
-        sample = VocFolder(tmp_path, "train", 64)[0]
-    x0, y0, x1, y1 = (round(side) for side in sample["boxes"][0].tolist())
-    assert sample["image"][0, y0:y1, x0:x1].mean() == 1
-    assert sample["image"][0].sum() == pytest.approx(100 + 127 / 255 * 16 * 64, rel=0.01)
+        photos = VocFolder(tmp_path, "train", 64)
+    for sample in (photos[0], photos.only(lambda photo: True)[0]):  # kept in memory, and read again
+        x0, y0, x1, y1 = (round(side) for side in sample["boxes"][0].tolist())
+        assert sample["image"][0, y0:y1, x0:x1].mean() == 1
+        assert sample["image"][0].sum() == pytest.approx(100 + 127 / 255 * 16 * 64, rel=0.01)
 
 
 def test_16_bit_float_and_transparent_images_keep_their_brightness(tmp_path):
