@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtlkit.cases.text import text_model
 from mtlkit.data import Loader
 from mtlkit.data.loader import mixture
-from mtlkit.data.text import LENGTH, SIZES, TASKS, VOCABULARY, TextTasks, decode, encode
+from mtlkit.data.text import _MADE, LENGTH, SIZES, TASKS, VOCABULARY, TextTasks, decode, encode
 from mtlkit.experiments import read
 from mtlkit.experiments import text as text_experiments
 from mtlkit.model import LowRank, add_adapters, flops_of, parameters_of
@@ -191,3 +191,9 @@ def test_the_kept_table_is_complete():
     }
     sizes = text_experiments.losses_by_size(rows)
     assert len(sizes) == 6 and f"{max(sizes):,}" == "231,744" and all(len(losses) == 5 for losses in sizes.values())
+
+
+def test_a_task_with_too_few_different_questions_says_how_many_there_are(monkeypatch):
+    monkeypatch.setitem(_MADE, "count", lambda random: (str(random.randrange(9)), "1"))
+    with pytest.raises(ValueError, match=r"asks for 20 distinct samples of 'count' for 'train', .* are only [1-9]:"):
+        TextTasks("train", 10, sizes={"count": 20})
