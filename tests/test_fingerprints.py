@@ -75,7 +75,7 @@ def test_the_data_are_those_of_the_tables(name):
     kept, found = json.loads(KEPT.read_text(encoding="utf-8"))[name], fingerprints(DATA[name]())
     assert found.keys() == kept.keys()
     for key, (size, *means) in kept.items():
-        near = 2e-4 * means[0] if key.removeprefix("one ") in ("image", "frames", "road") else 1e-5 * means[0]
+        near = {"image": 3e-5, "frames": 2e-4}.get(key.removeprefix("one "), 1e-5) * means[0]
         assert found[key] == pytest.approx([size, *means], abs=near, rel=0), key
 
 

@@ -16,7 +16,7 @@ from mtlkit.data import DataError, DigitScenes, Loader, collate
 from mtlkit.losses import classification_loss
 from mtlkit.model import Pick, SharedEncoderModel, add_adapters
 from mtlkit.tasks import Task, text_tasks
-from mtlkit.training import MuonAdamW, TrainingError, evaluate, train
+from mtlkit.training import MovingAverage, MuonAdamW, TrainingError, evaluate, train
 from mtlkit.weighting import METHODS, GradNorm, PCGrad, UPGrad, WeightingError, WeightingWarning, jacobian
 from mtlkit.weighting.graph import last_shared, shared_parameters
 
@@ -445,6 +445,9 @@ def test_own_data_go_through_loader_and_evaluate():
     assert set(after) == {"number/error"} and after["number/error"] < 0.7 * before["number/error"]
     batches = [collate([Table()[k] for k in range(start, start + 10)]) for start in (0, 10, 20)]
     assert evaluate(model, [number, kind], iter(batches), device="cpu") == pytest.approx(after)
+    lists = [[batch["x"], batch["number"], batch["kind"]] for batch in batches]
+    for network in (model, MovingAverage(model)):
+        assert evaluate(network, [number, kind], iter(lists), device="cpu") == pytest.approx(after)
     rows = TensorDataset(torch.randn(9, 6), torch.randn(9), torch.ones(9).long())
     assert len(go(model, [number, kind], Loader(rows, 3))) == 3
 

@@ -248,3 +248,30 @@ def test_a_loss_that_is_no_tensor_is_refused_in_words(wrong):
     fine = next(iter(Parts(model, torch.zeros(2, 4, dtype=torch.double), 1)))["a"]
     with pytest.raises(WeightingError, match=f"the loss of the task 'b' is the {type(wrong).__name__} {wrong}: exp"):
         METHODS["EqualWeights"]().backward({"a": fine, "b": wrong}, model)
+
+
+def test_which_methods_need_one_backward_pass_only():
+    linear = {"EqualWeights", "StaticWeights", "RandomWeights", "DWA", "GradNorm"}
+    assert linear <= {name for name in METHODS if METHODS[name]().one_pass(3)}
+    for name in ("GeometricMean", "FAMO", "Tchebycheff"):
+        assert METHODS[name]().one_pass(1) and not METHODS[name]().one_pass(2)
+    assert not METHODS["PCGrad"]().one_pass(1)
+
+
+def test_a_module_of_ones_own_may_keep_its_features():
+    """Weights found at the features, for a module that knows nothing of the kit but the name."""
+    x = torch.randn(6, 4, dtype=torch.double, generator=torch.Generator().manual_seed(5))
+    kit, own = Net(), torch.nn.Module()
+    own.shared, own.heads = kit.encoder, kit.heads
+    found = []
+    for model in (kit, own):
+        model.zero_grad()
+        if model is own:
+            own.features = own.shared(x)
+            out = {task: own.heads[task](own.features) for task in TASKS}
+        else:
+            out = kit(x)
+        method = METHODS["MGDAUB"]()
+        method.backward({task: (out[task] - k).square().sum() for k, task in enumerate(TASKS)}, model)
+        found.append([kit.encoder[0].weight.grad.clone(), *method.weights.values()])
+    assert torch.allclose(found[0][0], found[1][0]) and found[0][1:] == pytest.approx(found[1][1:])

@@ -1,3 +1,5 @@
+from itertools import count
+
 import pytest
 import torch
 
@@ -55,6 +57,15 @@ def test_it_stops_by_steps_or_seconds_and_needs_one(scenes):
     assert records and records[-1].seconds >= 0.2 and (len(records) == 1 or records[-2].seconds < 0.2)
     with pytest.raises(ValueError, match="never end"):
         next(train(setup.model, setup.tasks, setup.loader))
+
+
+def test_the_seconds_of_a_record_are_those_of_its_steps(scenes):
+    """By a clock that goes two seconds on whenever somebody looks; a resumed run counts on."""
+    setup, clock = find_case("scenes").setup(batch_size=4, train_set=scenes), count(0, 2).__next__
+    records = list(train(*setup.parts, steps=3, device="cpu", clock=clock))
+    assert [record.seconds for record in records] == [2, 4, 6]
+    more = list(train(*setup.parts, steps=5, device="cpu", clock=clock, after=records[-1]))
+    assert [(record.step, record.seconds) for record in more] == [(4, 8), (5, 10)]
 
 
 def test_the_learning_rate_follows_the_schedule(scenes):
