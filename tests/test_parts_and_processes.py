@@ -275,3 +275,19 @@ def test_a_module_of_ones_own_may_keep_its_features():
         method.backward({task: (out[task] - k).square().sum() for k, task in enumerate(TASKS)}, model)
         found.append([kit.encoder[0].weight.grad.clone(), *method.weights.values()])
     assert torch.allclose(found[0][0], found[1][0]) and found[0][1:] == pytest.approx(found[1][1:])
+
+
+@pytest.mark.parametrize("name", ["NashMTL", "MGDA", "UPGrad", "FairGrad", "DBMTL", "GradNorm"])
+def test_which_parameters_are_shared_may_be_said(name):
+    x = torch.randn(6, 4, dtype=torch.double, generator=torch.Generator().manual_seed(6))
+
+    def weights(shared):
+        model, method = Net(), METHODS[name]()
+        for _ in range(2):  # GradNorm's first weights are all 1
+            model.zero_grad()
+            method.backward(next(iter(Parts(model, x, 1))), model, shared=shared(model))
+        return method.weights
+
+    everything = weights(lambda model: None)
+    assert weights(lambda model: model.encoder) == pytest.approx(everything, rel=1e-6)
+    assert weights(lambda model: [model.encoder[0].bias]) != pytest.approx(everything, rel=1e-3)
