@@ -9,9 +9,11 @@ from parallel_worker import updates, vector, without_batch_norm
 
 from mtlkit.cases import find_case
 from mtlkit.data import DigitScenes
+from mtlkit.machine import Machine
 from mtlkit.machine.precision import LossScale, pick_precision
 from mtlkit.tasks import Task, classification_and_detection
 from mtlkit.training import TrainingError, train
+from mtlkit.training.forward import Forward, _nothing
 from mtlkit.training.records import BLOCK
 from mtlkit.weighting import METHODS, EqualWeights, StaticWeights
 
@@ -233,3 +235,21 @@ def test_parts_of_images_that_no_stride_divides_give_the_update_of_the_whole(sid
 
     whole = change(1)
     assert (whole - change(4)).abs().max() < 1e-8 * whole.abs().max()
+
+
+def test_a_batch_gone_through_again_gives_the_same_losses(scenes):
+    """As FAMO does after its update; in one part and in several."""
+    for parts in (1, 3):
+        setup = find_case("scenes").setup(batch_size=6, train_set=scenes)
+        setup.model.train()
+        forward = Forward(setup.model, setup.tasks, Machine(device="cpu", accumulate=parts))
+        losses = forward(next(setup.loader))
+        first, again = ([{task: loss.item() for task, loss in part.items()} for part in losses] for _ in range(2))
+        assert len(first) == parts and all(one == pytest.approx(other) for one, other in zip(first, again, strict=True))
+
+
+def test_a_task_without_target_in_a_part_costs_nothing_where_its_output_is_0():
+    output = torch.zeros(3, requires_grad=True)
+    loss = _nothing({"a": output, "b": [output + 1]})
+    loss.backward()
+    assert loss == 0 and output.grad.tolist() == [0, 0, 0]
