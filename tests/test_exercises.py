@@ -115,7 +115,8 @@ def test_quizzes_have_four_questions_with_one_right_option_and_feedback_for_each
         assert all(len(option.feedback) > 10 for option in question.options)
         assert len({option.text for option in question.options}) == 4
     quiz(name)
-    assert capsys.readouterr().out.count("(a)") == 4
+    printed = capsys.readouterr().out
+    assert printed.count("(a)") == 4 and all(question.text in printed for question in QUIZZES[name])
     assert as_markdown(QUIZZES[name]).count("<details>") == 4
 
 
