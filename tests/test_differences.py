@@ -1,6 +1,7 @@
 """What is said of a wrong answer, word by word, and what is read from the runs of a lab."""
 
 from collections import namedtuple
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from mtlkit.exercises import Exercise, LabExercise, Verdict
 from mtlkit.exercises.differences import Learning, NotATensorError, difference, learning
 from mtlkit.exercises.labruns import is_untouched, judged_of, mean_loss, phases, surroundings, was_steered
 
@@ -167,3 +169,126 @@ def test_what_was_touched():
     assert not is_untouched([*same, record(4, method="PCGrad")])
     assert mean_loss([record(1, loss=1.0), record(2, loss=4.0), record(3, loss=None)], "classify") == 2.5
     assert mean_loss(same, "detect") is None
+
+
+# the judge
+
+
+def half_of(x, names):
+    return x / 2
+
+
+TOY = Exercise(
+    "99.1",
+    "Half",
+    "Write `half_of(x, names)`.",
+    1,
+    1,
+    ("How much is half?", "Divide.", "x / 2"),
+    half_of,
+    lambda generator: (torch.rand(3, generator=generator) + torch.rand(1), ["a", "b" * 70]),
+    (("halve it, do not double it", lambda x, names: 2 * x),),
+)
+
+
+def keeping(result):
+    """Return an answer that gives the same object each time, with new numbers in it."""
+
+    def answer(x, names):
+        kept = result
+        while isinstance(kept, dict | list | tuple):
+            kept = kept["x"] if isinstance(kept, dict) else kept[0]
+        kept.copy_(x / 2)
+        return result
+
+    return answer
+
+
+def raising(x, names):
+    raise KeyError("no")
+
+
+def changing(x, names):
+    x /= 2
+    return x
+
+
+def learning_by_itself(x, names):
+    x.requires_grad_()
+    (x / 2).sum().backward()
+    return (x / 2).detach()
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "said"),
+    [
+        (half_of, "right", "right, on 8 random inputs"),
+        (lambda x, names, more=1: (x * 0.5).tolist(), "right", "right, on 8 random inputs"),
+        (keeping(torch.empty(3)), "right", "right, on 8 random inputs"),
+        (..., "not attempted", "not attempted yet"),
+        (None, "not attempted", "not attempted yet"),
+        (lambda x, names: ..., "not attempted", "not attempted yet"),
+        (3, "wrong", "expected a function, not int: pass its name, without ()"),
+        (lambda x, names: None if x.sum() else 1, "wrong", "it returns nothing: is there a return in every branch?"),
+        (lambda x, names: 2 * x, "wrong", "halve it, do not double it"),
+        (changing, "wrong", "it changes `x` in place, but it belongs to the caller: work on a copy, or make a new one"),
+        (
+            lambda x, names: names.pop() and x / 2,
+            "wrong",
+            "it changes `names` in place, but it belongs to the caller: ",
+        ),
+        (
+            learning_by_itself,
+            "wrong",
+            "it changes `x.grad`: return the result and leave the backward pass to the caller",
+        ),
+        (raising, "wrong", "it raised KeyError: 'no' (with x: a tensor [3], names: a list)"),
+        (lambda x, names: x / 3, "wrong", "(for 8 of 8 random inputs)"),
+        (lambda x, names: torch.ones(3), "wrong", "it returns the same value for every input: is an argument unused"),
+        (lambda x, names: x[:2], "wrong", "the result has the shape [2], expected [3]"),
+    ],
+)
+def test_the_judge_says(answer, state, said):
+    verdict = TOY.judge(answer)
+    assert verdict.state == state and said in verdict.message
+
+
+@pytest.mark.parametrize("wrap", [lambda t: [t], lambda t: (t,), lambda t: {"x": t}, lambda t: {"x": [t]}])
+def test_what_was_returned_is_kept_as_it_was(wrap):
+    """An answer may give one object again and again."""
+    toy = replace(TOY, solution=lambda x, names: wrap(x / 2))
+    assert toy.judge(keeping(wrap(torch.empty(3)))).state == "right"
+    assert toy.judge(keeping(wrap(torch.empty(4)[:3]))).state == "right"
+
+
+def test_all_draws_are_the_same_whatever_was_drawn_before():
+    """`torch.rand(1)` above draws from the stream of the session, which is given back as it was."""
+    torch.manual_seed(1)
+    first, seen = TOY.draws(), torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(1), seen)
+    firsts = [torch.stack([x[1:] - x[:1] for x, _ in draws]) for draws in (first, TOY.draws(), TOY.draws(seed=1))]
+    assert torch.allclose(firsts[0], firsts[1]) and not torch.allclose(firsts[0], firsts[2])
+    assert len({float(x[1] - x[0]) for x, _ in first}) == 8
+
+
+def test_a_lab_of_another_case_is_no_lab_of_the_scenes():
+    lab = LabExercise(
+        "99.2", "Try", "Try it.", 1, 1, ("a", "b", "c"), lambda lab: [], lambda records: Verdict("right", "")
+    )
+    mine, other = record(1), record(2)
+    mine.weights = {"classify": 1.0, "detect": 1.0}
+    assert (
+        lab.judge([mine]).state == "right"
+        and lab.judge([SimpleNamespace(records=[other]), SimpleNamespace(records=[mine])]).state == "right"
+    )
+    assert lab.judge([other, mine]) == Verdict(
+        "wrong", "that lab has a task 'a': expected a lab on the scenes, with classify and detect"
+    )
+    assert lab.judge([]).state == "right" and lab.judge(...) == Verdict("not attempted", "not attempted yet")
+    assert lab.judge(3).message == "expected a list, not int: pass lab.records"
+    assert lab.judge([3]).message == "this is not a list of records: pass lab.records"
+    runs = replace(lab, of="runs")
+    assert runs.judge([mine]).message == "this is not a list of runs: pass lab.runs"
+    assert runs.judge([SimpleNamespace(records=[mine]), SimpleNamespace(records=[])]).state == "right"
+    assert runs.judge([SimpleNamespace(records=[mine, other])]).state == "right"  # its first record says which tasks
