@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import warnings
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -1079,3 +1080,56 @@ def test_messages_stay_short_and_look_takes_either_format(tmp_path):
     root = voc(tmp_path / "voc")
     (root / "label_map.json").write_text('{"cat": 1}', encoding="utf-8")
     assert look.look(root)[0].name == "train"
+
+
+def test_an_image_anywhere_is_that_of_its_own_split(tmp_path):
+    """The same names in both splits, in a folder that no layout knows."""
+    for number, split in enumerate(("train", "val")):
+        (tmp_path / "Annotations" / split).mkdir(parents=True)
+        (tmp_path / "pictures" / split).mkdir(parents=True)
+        for k in range(3):
+            picture(10 * number + k, (64, 64)).save(tmp_path / "pictures" / split / f"{k}.png")
+            text = xml(f"{k}.png", [obj()], (64, 64))
+            (tmp_path / "Annotations" / split / f"{k}.xml").write_text(text, encoding="utf-8")
+    for number, split in enumerate(("train", "val")):
+        found = VocFolder(tmp_path, split, 64)
+        for k in range(3):
+            expected = torch.from_numpy(np.array(picture(10 * number + k, (64, 64)))).permute(2, 0, 1) / 255
+            assert torch.equal(found[k]["image"], expected)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "said"),
+    [
+        ([(4, 4, 34, 6)], {}),  # 15 times as long as wide, two pixels wide
+        ([(4, 4, 35, 6)], {"boxes more than 15 times as long as wide": 1}),
+        ([(4, 4, 6, 35)], {"boxes more than 15 times as long as wide": 1}),
+        ([(4, 4, 14, 5.9)], {"boxes smaller than 8 pixels in an image of 256": 1}),
+        ([(4, 4, 5.9, 14)], {"boxes smaller than 8 pixels in an image of 256": 1}),
+        ([(0, 0, 62, 47)], {}),  # 94.9 % of 64 x 48
+        ([(0, 0, 62, 48)], {"boxes around the whole image": 1}),
+        ([(0, 0, 20, 20), (0, 0, 20, 19)], {}),  # IoU 0.95
+        ([(0, 0, 20, 20), (0, 0, 20, 19.1)], {"objects marked twice": 1}),
+    ],
+)
+def test_which_boxes_are_seldom_meant(tmp_path, boxes, said):
+    picture().save(tmp_path / "a.png")
+    suspicious = defaultdict(list)
+    photo = Photo(tmp_path / "a.png", "a.xml", tuple(boxes), ("cat",) * len(boxes))
+    assert look._look_at_boxes(photo, suspicious) == bool(said)
+    assert {kind: len(places) for kind, places in suspicious.items()} == said
+
+
+def test_boxes_of_two_classes_in_one_place_are_named_and_ignored_ones_are_not(tmp_path):
+    picture().save(tmp_path / "a.png")
+    photo = Photo(tmp_path / "a.png", "a.xml", ((0, 0, 9, 9),) * 3, ("cat", "dog", "cow"), ignored=(False, False, True))
+    suspicious = defaultdict(list)
+    look._look_at_boxes(photo, suspicious)
+    assert suspicious == {"boxes of two classes in one place": ["a.png, object 1 and object 2 (cat, dog)"]}
+
+
+def test_a_look_shows_suspicious_photographs_first_and_others_spread_over_the_folder(tmp_path):
+    voc(tmp_path, 90, lambda k: [obj((1, 1, 64, 48)) if k == 7 else obj()])
+    (train, test) = look.look(tmp_path)
+    assert len(train.photos) == 60 and train.shown == [7, *range(0, 60, 2)]
+    assert test.shown == list(range(30))
