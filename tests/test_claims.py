@@ -87,7 +87,7 @@ def test_what_suits_a_setting_is_what_scores_best_on_validation_data(tmp_path, m
 # negative transfer, pairs
 
 
-def test_every_mend_changes_what_it_says():
+def test_every_mend_changes_what_it_says(quick):
     setups = {name: negative_setup(name, 0) for name in NEGATIVE}
     names = {name: [task.name for task in setup.tasks] for name, setup in setups.items()}
     assert names["detect alone"] == ["detect"] and names["texture alone"] == ["classify"]

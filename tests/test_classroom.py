@@ -248,7 +248,8 @@ def test_otter_gives_the_marks_that_answers_deserve(small_course, tmp_path):
     student = folder / "made" / "student" / "02_small.ipynb"
     assert "lr / K" not in text_in(student) and "seed=77" not in student.read_text("utf-8")
     (autograder,) = (folder / "made" / "autograder").glob("*.zip")
-    for name, (_, _, marks) in ANSWERS.items():
+    for name in ("solved", "of four", "raises"):  # a run takes as long as all of nbgrader's
+        marks = ANSWERS[name][2]
         own = folder / name.replace(" ", "_")
         own.mkdir()
         nbformat.write(handed_in(student, name), own / "02_small.ipynb")
