@@ -27,7 +27,7 @@ def scenes():
 
 @pytest.fixture(scope="module")
 def small_scenes():
-    """A CPU computes convolutions in float16 a hundred times more slowly."""
+    """For float16, in which a CPU is slow at convolutions."""
     return DigitScenes("train", 8, 32)
 
 

@@ -127,7 +127,7 @@ def same(found, expected, tolerance=1e-9):
 
 
 def used(found):
-    """Return the same without the layer that nobody uses."""
+    """Return the same without the parameter that nobody uses."""
     return [(*rest, {key: g for key, g in gradients.items() if key != "idle"}) for *rest, gradients in found]
 
 
