@@ -44,7 +44,7 @@ def without_batch_norm(model: SharedEncoderModel) -> SharedEncoderModel:
 
 def vector(model):
     """All parameters in a row."""
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
+    return torch.cat([p.detach().cpu().flatten() for p in model.parameters()])
 
 
 def updates(names=tuple(METHODS), change_model=lambda model: model, group=ALONE, device="cpu", **options):

@@ -109,6 +109,7 @@ def forward_on_fake_cuda(model, tasks, batch, precision, monkeypatch):
     """Run the forward pass and every loss as if on a GPU; return the losses."""
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # a fake tensor cannot be pinned
     model = copy.deepcopy(model).train()
     with FakeTensorMode() as mode:
         move_to_fake_cuda(model, mode)
@@ -179,6 +180,26 @@ def test_scenes_that_live_on_the_device_give_their_images_there(scenes):
     batch = moved.batch(torch.arange(4))
     assert batch["image"].is_meta and not batch["label"].is_meta and not scenes.images.is_meta
     assert len(on_meta(moved, METHODS["EqualWeights"]())) == 3
+
+
+@pytest.mark.parametrize("of", [MuonAdamW, lambda model: torch.optim.AdamW(model.parameters())])
+def test_the_state_of_an_optimiser_follows_the_model_to_the_device(scenes, of):
+    """As when a checkpoint is loaded into a model on the CPU, which then goes on on a GPU."""
+    setup = find_case("scenes").setup(batch_size=8, train_set=scenes)
+    optimizer = of(setup.model.to("meta"))
+    parts = (setup.model, setup.tasks, setup.loader, METHODS["EqualWeights"](), optimizer)
+    (after,) = train(*parts, steps=1, device="meta")
+    moments = [(state, name) for part in parts_of(optimizer) for state in part.state.values() for name in state]
+    moments = [(state, name) for state, name in moments if state[name].ndim]
+    for state, name in moments:
+        state[name] = torch.zeros(state[name].shape)
+    assert len(moments) > 30 and len(list(train(*parts, steps=3, device="meta", after=after))) == 2
+    states = [state for part in parts_of(optimizer) for state in part.state.values()]
+    assert all(tensor.is_meta for state in states for tensor in state.values() if tensor.ndim)
+
+
+def parts_of(optimizer):
+    return [optimizer.muon, optimizer.adamw] if isinstance(optimizer, MuonAdamW) else [optimizer]
 
 
 def test_a_batch_without_any_label_does_nothing_on_the_device_either(scenes):

@@ -41,8 +41,11 @@ def to_device(tree: Any, device: torch.device) -> Any:
     """Return `tree`, its tensors on `device`. On the way to a GPU they are pinned first: nobody waits for the copy."""
 
     def move(tensor: Tensor) -> Tensor:
-        if device.type == "cuda" and tensor.device.type == "cpu" and torch.cuda.is_available():
-            tensor = tensor.pin_memory()
+        to_gpu = device.type == "cuda" and tensor.device.type == "cpu" and torch.cuda.is_available()
+        if (
+            to_gpu and not tensor.is_pinned()
+        ):  # dense: a view, as grey images in three channels, cannot be pinned itself
+            tensor = torch.empty_like(tensor, pin_memory=True).copy_(tensor)
         return tensor.to(device, non_blocking=True)
 
     return map_tensors(move, tree)

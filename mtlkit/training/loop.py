@@ -13,7 +13,7 @@ from mtlkit.machine import THIS_MACHINE, LossScale, Machine, is_sharded
 from mtlkit.model import SharedEncoderModel
 from mtlkit.tasks import Task
 from mtlkit.training.forward import Forward, compile_model, recompute_activations
-from mtlkit.training.optim import MovingAverage, MuonAdamW, one_cycle
+from mtlkit.training.optim import MovingAverage, MuonAdamW, follow_parameters, one_cycle
 from mtlkit.training.records import Block, Progress, Record
 from mtlkit.weighting import (
     EqualWeights,
@@ -102,6 +102,7 @@ def train(
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     optimizer = optimizer or MuonAdamW(model)
+    follow_parameters(optimizer)
     for param_group in optimizer.param_groups:
         param_group.setdefault("initial_lr", param_group["lr"])
     step, elapsed = (after.step, after.seconds) if after else (0, 0.0)

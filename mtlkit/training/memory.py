@@ -86,7 +86,7 @@ def measure_memory(
         _two_steps(model, tasks, batch, method, made, device=device, **options)
         return model_bytes + torch.cuda.max_memory_allocated(device) - before
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would speak to the terminal
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         _two_steps(model, tasks, batch, method, made, device=device, **options)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trace.json"

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Muon
+from torch.optim import AdamW, Muon, Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 
@@ -98,6 +98,13 @@ class MuonAdamW:
                 state[name] = turned.reshape(moment.shape)
         self.formats[k] = now
 
+    def follow_parameters(self) -> None:
+        """Bring the state of both optimisers to where the parameters are."""
+        for kernel, matrix in zip(self.kernels, self.matrices, strict=True):
+            matrix.data = _as_matrix(kernel.detach())
+        for optimizer in self._parts().values():
+            follow_parameters(optimizer)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state of both optimisers."""
         states = {name: optimizer.state_dict() for name, optimizer in self._parts().items()}
@@ -114,6 +121,18 @@ class MuonAdamW:
         for name, optimizer in self._parts().items():
             optimizer.load_state_dict(state[name])
         self.formats = list(state["channels_last"])
+
+
+def follow_parameters(optimizer: Any) -> None:
+    """Bring the state of `optimizer` to where its parameters are: a model loaded on the CPU may go on on a GPU."""
+    if isinstance(optimizer, MuonAdamW):
+        optimizer.follow_parameters()
+    elif isinstance(optimizer, Optimizer) and any(
+        isinstance(tensor, Tensor) and tensor.shape == parameter.shape and tensor.device != parameter.device
+        for parameter, state in optimizer.state.items()
+        for tensor in state.values()
+    ):
+        optimizer.load_state_dict(optimizer.state_dict())
 
 
 def _in_channels_last(kernel: Tensor) -> bool:
