@@ -79,9 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--timeout", type=_positive, default=60.0, help="under torchrun: seconds until a silent process counts as gone"
     )
-    train.add_argument(
-        "--out", type=Path, help="folder for checkpoint.safetensors, written now and then and at the end"
-    )
+    train.add_argument("--out", type=Path, help="folder for checkpoint.safetensors, written now and then and last")
     train.add_argument("--save-every", type=_positive, default=30.0, help="seconds between checkpoints (default: 30)")
     train.add_argument("--resume", action="store_true", help="continue the run in --out, with its data and model")
     train.add_argument("--picture", type=Path, help="draw test images with boxes and the loss curves into this file")
@@ -141,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--case", default="scenes", help="the case for quality, sharing, training, live and soak")
     bench.add_argument("--photos", type=Path, help="folder with oxford-iiit-pet/ and bccd/, for 'photos'")
     bench.add_argument("--figures", type=Path, help="folder for numbers and a picture of 'training', e.g. figures")
+    bench.add_argument("--device", default="cpu", help="where 'weighting' and 'training' compute: cpu, cuda, ...")
     bench.add_argument("--json", action="store_true", help="the last line is one JSON object (it always is)")
     bench.set_defaults(run=_bench)
 
@@ -299,7 +298,8 @@ def _data_export(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from mtlkit import bench
 
-    print(json.dumps(bench.run(options.what, options.seconds, options.photos, options.figures, options.case)))
+    names = ("what", "seconds", "photos", "figures", "case", "device")
+    print(json.dumps(bench.run(**{name: getattr(options, name) for name in names})))
     return 0
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mtlkit.bench import quality, speed, training
+from mtlkit.bench import loops, quality, speed
 from mtlkit.bench.picture import step_costs
 from mtlkit.cases import find_case
 from mtlkit.data import DigitScenes
@@ -29,7 +29,7 @@ def test_data_and_import_are_measured():
 
 
 def test_our_loop_is_timed_beside_others():
-    ratios = training.loops(find_case("scenes", scenes=64), rounds=1, steps=1)
+    ratios = loops.loops(find_case("scenes", scenes=64), rounds=1, steps=1)
     assert {"mtlkit / bare loop", "mtlkit / LibMTL-style, PCGrad", "mtlkit / TorchJD, UPGrad"} <= ratios.keys()
     assert all(ratio > 0 for ratio in ratios.values())
 
@@ -45,13 +45,13 @@ def test_the_other_loops_train_the_same_model_by_the_same_rule():
         step()
         return torch.cat([p.detach().flatten() for p in setup.model.parameters()])
 
-    ours = trained(training._ours)
-    for other in (training._bare, lambda setup: training._libmtl(setup, training._sum_backward)):
+    ours = trained(loops._ours)
+    for other in (loops._bare, lambda setup: loops._libmtl(setup, loops._sum_backward)):
         assert torch.allclose(ours, trained(other), atol=1e-6)
-    ours = trained(training._ours, "PCGrad")
+    ours = trained(loops._ours, "PCGrad")
     for other in (
-        lambda setup: training._libmtl(setup, training._pcgrad_backward),
-        lambda setup: training._torchjd(setup, "PCGrad"),
+        lambda setup: loops._libmtl(setup, loops._pcgrad_backward),
+        lambda setup: loops._torchjd(setup, "PCGrad"),
     ):
         assert torch.allclose(ours, trained(other), atol=1e-6)
 

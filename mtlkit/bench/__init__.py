@@ -16,6 +16,7 @@ def run(
     photos: Path | None = None,
     figures: Path | None = None,
     case: "str | Case" = "scenes",
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Run one of the benchmarks in `NAMES`.
 
@@ -25,6 +26,7 @@ def run(
         photos: folder with real photographs, for "photos".
         figures: folder for the numbers and the picture of "training".
         case: what "quality", "sharing", "training", "live" and "soak" train.
+        device: where "weighting" and "training" compute.
     """
     from mtlkit.bench import live, panel, quality, speed, training, weighting
     from mtlkit.cases import find_case
@@ -35,8 +37,8 @@ def run(
         "photos": lambda: quality.photographs(photos, seconds),
         "import": speed.import_time,
         "data": speed.scenes_per_second,
-        "weighting": weighting.weighting,
-        "training": lambda: training.training(find_case(case), figures),
+        "weighting": lambda: weighting.weighting(device),
+        "training": lambda: training.training(find_case(case), figures, device),
         "live": lambda: live.live(find_case(case)),
         "panel": panel.panel,
         "soak": lambda: live.soak(find_case(case), seconds),
