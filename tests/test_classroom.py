@@ -96,6 +96,9 @@ def test_hints_and_solutions_follow_the_settings_of_the_folder(tmp_path, monkeyp
     assert may_see("02.4") and may_see("05.1") and not may_see("02.3")
     solution("02.4")
     assert "def same_steps" in capsys.readouterr().out
+    for silent in ("", "color = 3"):
+        (tmp_path / "mtlkit.toml").write_text(silent)
+        assert may_see("02.3")
     for wrong in ("solutions = 3", "solutions = [1]", "solutions = "):
         (tmp_path / "mtlkit.toml").write_text(wrong)
         with pytest.raises(ValueError, match="true, false"):

@@ -31,6 +31,8 @@ NAN = float("nan")
         (123456.8, 123406.8, "the result is 123457, expected 123407"),
         (1e-4, 2e-4, "the result is 0.0001, expected 0.0002"),
         (3e-9, 4e-6, "the result is 3e-09, expected 4e-06"),
+        (9e-7, 0.0, ""),
+        (2e-6, 0.0, "the result is 2e-06, expected 0"),
         (NAN, 1.0, "the result is nan, expected 1"),
         (NAN, NAN, ""),
         ("0.5", 0.5, "the result should be numbers, not str"),
@@ -251,6 +253,12 @@ def learning_by_itself(x, names):
 def test_the_judge_says(answer, state, said):
     verdict = TOY.judge(answer)
     assert verdict.state == state and said in verdict.message
+
+
+@pytest.mark.parametrize(("letters", "said"), [(58, f"names: '{58 * 'a'}'"), (59, "names: a str")])
+def test_an_argument_of_more_than_sixty_characters_is_told_by_its_kind(letters, said):
+    toy = replace(TOY, inputs=lambda _: (torch.zeros(3), letters * "a"))
+    assert said in toy.judge(raising).message
 
 
 @pytest.mark.parametrize("wrap", [lambda t: [t], lambda t: (t,), lambda t: {"x": t}, lambda t: {"x": [t]}])

@@ -76,6 +76,8 @@ def test_the_text_is_complete(found):
         ")"
     )[0].split(", ")
     assert text.count("<details>") == 4 and f"def {name}" in text and f"{found.minutes} min" in text
+    assert text.count("<summary>Solution") == 1 and text.count("★") == found.difficulty
+    assert text.count("★") + text.count("☆") == 3
 
 
 def test_errors_of_the_learner_are_said_in_words():
@@ -116,6 +118,7 @@ def test_quizzes_have_four_questions_with_one_right_option_and_feedback_for_each
         assert len({option.text for option in question.options}) == 4
     quiz(name)
     printed = capsys.readouterr().out
+    assert f'answer("{name}.A", "b")' in printed
     assert printed.count("(a)") == 4 and all(question.text in printed for question in QUIZZES[name])
     assert as_markdown(QUIZZES[name]).count("<details>") == 4
 

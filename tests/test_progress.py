@@ -30,7 +30,9 @@ def test_what_is_solved_is_kept_with_its_tries(file):
     assert row("02")[1] == 0
     check("02.1", EXERCISES["02.1"].solution)
     check("02.1", lambda *_: 0.0)
-    kept = json.loads(file.read_text())["exercises"]["02.1"]
+    whole = json.loads(file.read_text())
+    assert file.read_text() == json.dumps(whole, indent=1, sort_keys=True)  # for people who look into it
+    kept = whole["exercises"]["02.1"]
     assert kept["tries"] == 3 and row("02")[1] == 1
     assert not list(file.parent.glob("*.part"))
 
