@@ -130,6 +130,26 @@ def test_augmentation_moves_the_box_with_the_pixels():
     assert moved > 20
 
 
+def test_augmentation_changes_brightness_contrast_and_colour_by_up_to_a_fifth():
+    from torchvision import tv_tensors
+
+    transform = augment(16, scale=(1.0, 1.0), flip=False)
+
+    def spread(image, measure):
+        found = [measure(transform({"image": tv_tensors.Image(image)})["image"]) for _ in range(200)]
+        return min(found), max(found)
+
+    grey, halves = torch.full((3, 16, 16), 0.5), torch.full((3, 16, 16), 0.35)
+    halves[:, :8] = 0.65
+    low, high = spread(grey, lambda image: float(image.mean()) / 0.5)
+    assert 0.79 < low < 0.85 and 1.15 < high < 1.21
+    low, high = spread(halves, lambda image: float((image[:, 0].mean() - image[:, -1].mean()) / image.mean()) / 0.6)
+    assert 0.79 < low < 0.85 and 1.15 < high < 1.21
+    colours = torch.tensor([0.6, 0.5, 0.4])[:, None, None].expand(3, 16, 16).contiguous()
+    low, high = spread(colours, lambda image: float((image[0].mean() - image[2].mean()) / image.mean()) / 0.4)
+    assert low < 0.7 and high > 1.3  # contrast and saturation together
+
+
 def source(size, key, offset=0):
     """Rows that know their own number, with one target each."""
 

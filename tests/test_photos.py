@@ -137,6 +137,14 @@ def test_16_bit_float_and_transparent_images_keep_their_brightness(tmp_path):
         got = read_image(file)
         assert got.shape == (3, HEIGHT, WIDTH) and len(got.unique()) == 256
         assert (got[0].double() / 255 - torch.from_numpy(ramp)).abs().max() < 0.003
+    for most, expected in ((255, 255), (256, 1)):  # 32-bit numbers that no byte could hold are of 16 bit
+        values = np.array([[0, most]], np.int32)
+        Image.fromarray(values).save(tmp_path / "whole.tif")
+        assert read_image(tmp_path / "whole.tif")[0].tolist() == [[0, expected]]
+    Image.fromarray(np.array([[0, 257 * 9 // 10, 257 * 200]], np.uint16)).save(tmp_path / "dark.png")
+    assert read_image(tmp_path / "dark.png")[0].tolist() == [[0, 1, 200]]
+    Image.fromarray(np.array([[0, 250]], np.uint16)).save(tmp_path / "dark.png")
+    assert read_image(tmp_path / "dark.png")[0].tolist() == [[0, 1]]
     clear = picture().convert("P")
     clear.save(tmp_path / "clear.png", transparency=bytes(256))
     assert (read_image(tmp_path / "clear.png") == 255).all()
@@ -1072,6 +1080,10 @@ def test_messages_stay_short_and_look_takes_either_format(tmp_path):
     many = json.dumps({f"image {k}": {} for k in range(5000)})
     long = json.dumps(coco_content(range(4))).replace("[5, 5, 20, 20]", f"[{'1' * 6000}, 5, 20, 20]")
     wordy = json.dumps(coco_content(range(4), "x" * 5000))
+    for content, said in ((many, "'image 0', 'image 1'"), ("{}", "nothing")):
+        (tmp_path / "annotations/instances_train.json").write_text(content, encoding="utf-8")
+        with pytest.raises(DataError, match=said):
+            opened(CocoFolder, tmp_path)
     for content in (many, long, wordy):
         (tmp_path / "annotations/instances_train.json").write_text(content, encoding="utf-8")
         with pytest.raises(DataError) as error:

@@ -11,7 +11,7 @@ from mtlkit.cases import find_case
 from mtlkit.data import DataError
 from mtlkit.data.fields import voices as voices_module
 from mtlkit.data.fields.sounds import HOP, RATE, log_mel, mel_bands, read_wave
-from mtlkit.data.fields.speech import MOST, STRANGERS, Speech, SpokenDigits
+from mtlkit.data.fields.speech import MOST, STRANGERS, Speech, SpokenDigits, spectrograms
 from mtlkit.data.fields.voices import DIGITS, PHONES, SPOKEN, VERSIONS, formant_word, spoken
 from mtlkit.losses import ctc_loss
 from mtlkit.model import AttentionPool, RecurrentEncoder
@@ -263,3 +263,9 @@ def test_the_real_recordings(real_data):
     test = SpokenDigits(real_data / "fsdd", "test")
     assert len(test) == 300 and len(test.voices) == 6 and test.frames.isfinite().all()
     assert len(SpokenDigits(real_data / "fsdd", "test", stranger="theo")) == 500
+
+
+def test_no_clip_gives_no_spectrogram_of_the_usual_shape():
+    none = spectrograms(np.zeros((0, 8 * HOP), np.float16))
+    assert none.shape == (0, 9, 40) and none.dtype == torch.float16
+    assert spectrograms(np.zeros((2, 8 * HOP), np.float16)).shape == (2, 9, 40)
