@@ -43,7 +43,7 @@ def test_pets_have_breeds_heads_and_missing_boxes(real_data):
     assert len(parts["trainval"]) == 300 == len(parts["train"]) + len(parts["val"])
     assert parts["train"].classes == ("Abyssinian", "American Bulldog", "Bengal")
     assert sum("boxes" in parts["trainval"][k] for k in range(300)) == 296
-    assert not any(photo.boxes for photo in parts["test"].photos)
+    assert len(parts["test"]) == 298 and not any(photo.boxes for photo in parts["test"].photos)
     sample = parts["val"][0]
     assert sample["image"].shape == (3, 128, 128) and sample["image"].min() >= 0 and sample["image"].max() <= 1
     assert not parts["trainval"].notes and not parts["trainval"].mended
@@ -145,6 +145,11 @@ def test_16_bit_float_and_transparent_images_keep_their_brightness(tmp_path):
     assert read_image(tmp_path / "dark.png")[0].tolist() == [[0, 1, 200]]
     Image.fromarray(np.array([[0, 250]], np.uint16)).save(tmp_path / "dark.png")
     assert read_image(tmp_path / "dark.png")[0].tolist() == [[0, 1]]
+    for mode in ("RGBA", "LA"):
+        seen_through = Image.new("L", (2, 1), 40).convert(mode)
+        seen_through.putalpha(Image.fromarray(np.array([[255, 51]], np.uint8)))
+        seen_through.save(tmp_path / f"{mode}.png")
+        assert read_image(tmp_path / f"{mode}.png")[0].tolist() == [[40, 212]]  # a fifth of 40, on white
     clear = picture().convert("P")
     clear.save(tmp_path / "clear.png", transparency=bytes(256))
     assert (read_image(tmp_path / "clear.png") == 255).all()
@@ -1092,6 +1097,15 @@ def test_messages_stay_short_and_look_takes_either_format(tmp_path):
     root = voc(tmp_path / "voc")
     (root / "label_map.json").write_text('{"cat": 1}', encoding="utf-8")
     assert look.look(root)[0].name == "train"
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("train part", "test part")])
+def test_a_folder_without_lists_is_parted_by_a_hash(tmp_path, names):
+    root = voc(tmp_path, 40)
+    shutil.rmtree(root / "ImageSets", ignore_errors=True)
+    with pytest.warns(DataWarning, match="about a fifth"):
+        train, test = ({photo.path.name for photo in VocFolder(root, split, 64).photos} for split in names)
+    assert len(train | test) == 40 and not train & test and 0 < len(test) < len(train)
 
 
 def test_an_image_anywhere_is_that_of_its_own_split(tmp_path):
