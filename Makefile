@@ -21,7 +21,7 @@ lab: $(LAB)
 		$(ROOT_FLAG) $(BROWSER_FLAG)
 
 test: $(READY)
-	$(TELL_ENCODINGS) $(SIDE_BY_SIDE) loadfile -m "not processes" tests
+	$(TELL_ENCODINGS) $(SIDE_BY_SIDE) loadfile --no-loadscope-reorder -m "not processes" tests
 	$(TELL_ENCODINGS) $(ONE_THREAD) $(BIN)/python -m pytest -m processes -n 2 --dist loadfile tests
 	$(SIDE_BY_SIDE) loadscope --nbval --nbval-cell-timeout=300 -p tests.nbval_plugin notebooks
 

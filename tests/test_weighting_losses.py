@@ -5,6 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from mtlkit.machine import Group
 from mtlkit.model import SharedEncoderModel
@@ -190,6 +191,30 @@ def test_every_method_trains_without_arguments_and_its_state_goes_round(name):
         each.backward(losses(), model)
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_state_is_a_copy_that_no_later_step_changes(name):
+    model, losses = toy()
+
+    def go_on(method):
+        for _ in range(3):
+            step(method, model, losses)
+            if method.second_look:
+                method.observe(losses())
+
+    def leaves(state):
+        return [leaf.tolist() if isinstance(leaf, torch.Tensor) else leaf for leaf in tree_leaves(state)]
+
+    method, twin = METHODS[name](), METHODS[name]()
+    go_on(method)
+    state = method.state_dict()
+    before = leaves(state)
+    go_on(method)
+    assert leaves(state) == before
+    twin.load_state_dict(state)
+    go_on(twin)
+    assert leaves(state) == before
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))

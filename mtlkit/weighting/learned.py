@@ -1,5 +1,6 @@
 """Balancing losses by numbers that are learned beside the model. Each class is one method, in its paper's symbols."""
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -59,7 +60,7 @@ class _OneNumberPerTask(Weighting):
     def state_dict(self) -> dict[str, Any]:
         """Return the numbers and their Adam."""
         numbers = {task: number.detach() for task, number in self.numbers.items()}
-        return {"numbers": numbers, "optimizer": self.optimizer.state_dict()}
+        return copy.deepcopy({"numbers": numbers, "optimizer": self.optimizer.state_dict()})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over numbers and Adam."""
@@ -72,7 +73,7 @@ class _OneNumberPerTask(Weighting):
                 self.of(list(numbers))
                 for task, number in numbers.items():
                     self.numbers[task].data.copy_(number)
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         except Exception:
             self.numbers, self.optimizer = old
             raise
