@@ -12,6 +12,7 @@ from mtlkit.data import DigitScenes
 from mtlkit.data.text import TextTasks
 from mtlkit.tasks import mixed_task
 from mtlkit.training.memory import _Watch, measure_memory, predict_memory
+from mtlkit.training.optim import MuonAdamW
 from mtlkit.weighting import METHODS
 
 SETTINGS = [
@@ -51,6 +52,21 @@ def test_the_prediction_for_text_is_within_15_percent(width, texts, options):
 
 def adamw(model):
     return torch.optim.AdamW(model.parameters(), fused=next(model.parameters()).device.type != "meta")
+
+
+def test_the_state_of_the_optimiser_asked_for_is_counted():
+    model = text_model(16)
+    step = (model, [mixed_task()], TextTasks("train", 8).batch(torch.arange(8)))
+    numbers = sum(p.nbytes for p in model.parameters())
+    told = {
+        made: predict_memory(*step, optimizer=made)
+        for made in (adamw, lambda model: torch.optim.SGD(model.parameters()), MuonAdamW)
+    }
+    two, none, default = told.values()
+    assert 2 * numbers <= two["optimizer"] < 2.1 * numbers and none["optimizer"] == 0 < default["optimizer"]
+    assert default == predict_memory(*step)
+    measured = [measure_memory(*step, optimizer=made, device="cpu") for made in told]
+    assert measured[1] < measured[0] - numbers
 
 
 def test_the_command_counts_the_moving_average_that_training_keeps(capsys):

@@ -564,6 +564,32 @@ def test_an_optimiser_that_wants_a_closure_is_refused():
         list(train(model, tasks, batches(), None, torch.optim.LBFGS(model.parameters()), steps=1, device="cpu"))
 
 
+def test_an_optimiser_of_ones_own_need_not_list_its_parameters():
+    model, tasks = setting()
+
+    class Descent:
+        """As little as the loop asks for."""
+
+        def __init__(self):
+            self.param_groups = [{"lr": 0.1}]
+
+        def zero_grad(self):
+            for parameter in model.parameters():
+                parameter.grad = None
+
+        @torch.no_grad()
+        def step(self):
+            for parameter in model.parameters():
+                parameter -= self.param_groups[0]["lr"] * parameter.grad
+
+    before = next(model.parameters()).clone()
+    list(train(model, tasks, batches(), None, Descent(), steps=2, device="cpu"))
+    assert not torch.equal(before, next(model.parameters()))
+    other, _ = setting()
+    with pytest.raises(ValueError, match="holds no parameter of the model"):
+        next(train(model, tasks, batches(), None, torch.optim.SGD(other.parameters(), 0.1), steps=1, device="cpu"))
+
+
 def test_batch_normalisation_of_a_single_sample_is_refused():
     model, tasks = setting(lambda: nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8)))
     with pytest.raises(TrainingError, match="batch normalisation got a single sample"):
