@@ -62,7 +62,8 @@ def best_rate(device: str = "cpu", rounds: int = 7) -> float:
     or in a large 3x3 convolution, for which libraries know ways with fewer operations than are counted.
     """  # noqa: D205
     size, images = (1536, 32) if device == "cpu" else (8192, 512)
-    torch.set_float32_matmul_precision("high")  # as the loop does on a GPU
+    if device != "cpu":
+        torch.set_float32_matmul_precision("high")  # as the loop does there
     a, b = torch.rand(2, size, size, device=device)
     image, kernel = torch.rand(images, 64, 64, 64, device=device), torch.rand(64, 64, 3, 3, device=device)
     image, kernel = (x.contiguous(memory_format=torch.channels_last) for x in (image, kernel))
