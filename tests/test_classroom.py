@@ -92,6 +92,7 @@ def test_hints_and_solutions_follow_the_settings_of_the_folder(tmp_path, monkeyp
     assert EXERCISES["02.4"].hints[1] in capsys.readouterr().out
     shown = exercise("02.4")._repr_markdown_()
     assert "Hint 2" in shown and "Hint 3" not in shown and "Solution" not in shown
+    assert settings_of(["02.4", "05"]).endswith('\nsolutions = ["02.4", "05"]\n')
     (tmp_path / "mtlkit.toml").write_text(settings_of(["02.4", "05"]))
     assert may_see("02.4") and may_see("05.1") and not may_see("02.3")
     solution("02.4")

@@ -178,8 +178,11 @@ def test_lists_are_named_after_inputs_and_tasks():
     assert named((x, y, z), ("u", "v"), ["a"]) == {"u": x, "v": y, "a": z}
     assert named([x, {"a": y, "b": z}], "image", ["a", "b"]) == {"image": x, "a": y, "b": z}
     assert named(Pair(x, y), "x", ["y"]) == {"x": x, "y": y}
-    for wrong in ([x], [x, y, z], [x, y, {"a": z}], x, 3, []):
-        with pytest.raises(DataError, match="expected a dictionary of tensors, or a list of the input image and one"):
+    says = "a list of 1", "a list of 3", "a list of 3", "Tensor", "int", "a list of 0"
+    for wrong, said in zip(([x], [x, y, z], [x, y, {"a": z}], x, 3, []), says, strict=True):
+        with pytest.raises(
+            DataError, match=f"is {said}: expected a dictionary of tensors, or a list of the input image and one"
+        ):
             named(wrong, "image", ["a"])
     for wrong, tasks in (([x, y], ["image"]), ([x, {"image": y}], ["a"])):
         with pytest.raises(DataError, match="'image' is both an input and a target"):

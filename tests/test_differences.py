@@ -28,6 +28,7 @@ NAN = float("nan")
         (100001, 100000, "the result is 100001, expected 100000"),
         (3.0, 3, ""),
         (3.00001, 3, "the result is 3.00001, expected 3"),
+        (123456.7891, 123457, "the result is 123456.789, expected 123457"),
         (123456.8, 123406.8, "the result is 123457, expected 123407"),
         (1e-4, 2e-4, "the result is 0.0001, expected 0.0002"),
         (3e-9, 4e-6, "the result is 3e-09, expected 4e-06"),
@@ -133,6 +134,7 @@ def test_the_scores_of_step_641_are_read_once_there_are_enough_steps(stride):
         assert (judged_of(records)[1] is not None) == (steps >= 650), steps
     thinned = [record(step) for step in range(1, 650, 3)]  # up to 649; 650 and 651 have run without a record
     assert judged_of(thinned)[1].step == 649
+    assert judged_of([record(646), record(649)])[1].step == 649
 
 
 def test_phases_say_what_was_so_and_for_how_long():
@@ -253,6 +255,16 @@ def learning_by_itself(x, names):
 def test_the_judge_says(answer, state, said):
     verdict = TOY.judge(answer)
     assert verdict.state == state and said in verdict.message
+
+
+def test_one_value_that_differs_is_enough_not_to_be_the_same_value_for_every_input():
+    calls = []
+
+    def answer(x, names):
+        calls.append(x)
+        return torch.full((3,), 5.0 if len(calls) == 1 else 7.0)
+
+    assert TOY.judge(answer).message.endswith("(for 8 of 8 random inputs)")
 
 
 @pytest.mark.parametrize(("letters", "said"), [(58, f"names: '{58 * 'a'}'"), (59, "names: a str")])

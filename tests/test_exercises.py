@@ -17,6 +17,7 @@ from mtlkit.exercises import (
     quiz,
     solution,
 )
+from mtlkit.exercises.questions import Option, Question
 
 FUNCTIONS = {id: found for id, found in EXERCISES.items() if isinstance(found, Exercise)}
 ALL = pytest.mark.parametrize("found", FUNCTIONS.values(), ids=FUNCTIONS)
@@ -107,6 +108,13 @@ def test_hints_and_solution(capsys):
         hint("02.1", 4)
     with pytest.raises(ValueError, match=r"no exercise '9\.9'; there are 00\.1"):
         check("9.9", None)
+
+
+def test_the_options_of_a_question_are_in_an_order_drawn_from_its_text():
+    options = tuple(Option(letter, "why", letter == "a") for letter in "abcd")
+    asked = [Question(f"Which of {n}?", options) for n in range(20)]
+    assert all(isinstance(q.options, tuple) and sorted(q.options) == sorted(options) for q in asked)
+    assert len({q.options for q in asked}) > 10 and asked == [Question(q.text, options) for q in asked]
 
 
 @pytest.mark.parametrize("name", QUIZZES)

@@ -86,6 +86,7 @@ def test_molecules_are_read_once_split_and_standardised(few):
     batch = train.batch([0, 3])
     assert batch["features"].shape == (2, FEATURES) and batch["U0"].shape == (2,) and train.formula(0) == "H2 O1"
     assert set(train[0]) == set(batch)
+    assert torch.equal(Molecules("val", 3).atoms, Molecules("val").atoms[:3]) and len(Molecules("train", 3).atoms) == 3
     with pytest.raises(DataError, match="train has 1 to 20"):
         Molecules("train", 21)
     with pytest.raises(ValueError, match="unknown split"):

@@ -184,7 +184,7 @@ def test_nash_solves_at_once_for_a_task_that_has_no_weight_yet():
     assert np.allclose(three @ three.T @ alpha, 1 / alpha) and np.allclose(d, alpha @ three)
     kept = dict(method.alphas)
     run(method, [([1.0, 1.0], two)], model)  # fewer tasks: nothing is missing
-    assert method.alphas == kept
+    assert method.alphas == kept and method.state_dict()["step"] == 3
 
 
 @pytest.mark.parametrize("beta", [0.01, 0.4])

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import warnings
+import zlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from torchvision.transforms import v2
 
 from mtlkit.data import CocoFolder, DataError, DigitScenes, Loader, OxfordPets, Photos, VocFolder, augment, export
 from mtlkit.data.photos import DataWarning, Photo, look, read_image
-from mtlkit.data.photos.splits import hashed, pick_pair
+from mtlkit.data.photos.splits import fifth, hashed, pick_pair
 from mtlkit.tasks import AveragePrecision
 
 BOX = [4.0, 4.0, 30.0, 30.0]
@@ -661,6 +662,8 @@ def test_a_hash_leaves_no_split_empty():
         rows = [f"{k}.png" for k in range(number)]
         train, test = hashed(rows, "train"), hashed(rows, "test")
         assert train and test and sorted(train + test) == sorted(rows)
+    all_to_test = [name for name in (f"{k}.png" for k in range(40)) if fifth(name) == 0][:3]
+    assert hashed(all_to_test, "train") == [max(all_to_test, key=lambda name: zlib.crc32(name.encode()))]
     with pytest.raises(DataError, match="there is one image: at least two are needed"):
         hashed(["a"], "test")
 
@@ -806,6 +809,13 @@ def test_look_says_what_is_there_and_what_looks_wrong(tmp_path, real_data):
     assert splits[0].shown[0] == 1 and look.same_pictures(splits) == ["000.png of 'train' is 008.png of 'val'"]
     cells = look.look(real_data / "bccd/BCCD")
     assert "fault: " in "\n".join(cells[0].lines()) and not look.same_pictures(cells)
+    pets = look.look(real_data)
+    assert [split.name for split in pets] == ["trainval", "test"]
+    for split in pets:
+        known = sum("boxes" in split.photos[k] for k in range(len(split.photos)))
+        without = len(split.photos) - known
+        assert (f", of which {without:,} have no box target" in "\n".join(split.lines())) == (without > 0)
+    assert "boxes" not in pets[1].photos[0]
     with pytest.raises(DataError, match=r"neither .xml nor .json"):
         look.look(tmp_path / "JPEGImages")
 

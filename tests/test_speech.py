@@ -116,6 +116,9 @@ def test_made_voices_are_kept_with_their_hash(tmp_path, monkeypatch):
     np.savez_compressed(file, **parts)
     with pytest.raises(DataError, match="is not what was written: delete it"):
         spoken("espeak")
+    file.write_bytes(b"half of a file")
+    with pytest.raises(DataError, match=r"spoken_digits.npz cannot be read \(.*\): delete it, and it is made again"):
+        spoken("espeak")
 
 
 def test_without_espeak_it_says_how_to_get_it(tmp_path, monkeypatch):

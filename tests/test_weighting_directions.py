@@ -518,6 +518,20 @@ def test_fairgrad_is_exact_for_lengths_far_apart_and_where_gradients_nearly_canc
         assert length is None or float(d.norm()) == pytest.approx(length, rel=1e-3)
 
 
+@pytest.mark.parametrize("method", [m for m in BY_ANGLE if m is not MGDAUB])
+def test_gradients_are_taken_where_it_is_asked(method):
+    assert method(at="features").at == "features" and method().at == "parameters"
+    with pytest.raises(ValueError, match="gradients are taken at 'heads': expected 'parameters' or 'features'"):
+        method(at="heads")
+
+
+def test_of_gradients_that_nearly_cancel_the_shortest_vector_is_left():
+    nearly = torch.tensor([[1, 1e-5], [-1, 1e-5]], dtype=torch.double)
+    left = torch.tensor([0, 1e-5], dtype=torch.double)
+    for method in (FairGrad(), NashMTL()):
+        assert torch.allclose(method.combine(nearly), left, rtol=1e-6, atol=1e-12)
+
+
 def test_nash_keeps_its_weights_where_some_gradients_cancel():
     method = NashMTL(every=5)
     method.combine(torch.eye(3, dtype=torch.double), ["a", "b", "c"])

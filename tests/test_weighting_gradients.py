@@ -57,6 +57,17 @@ def test_the_jacobian_has_one_row_a_task_and_leaves_the_graph(scenes):
     assert torch.allclose(J[1], row, rtol=1e-4, atol=1e-5)
 
 
+def test_of_a_model_that_does_not_say_what_is_shared_it_is_what_two_losses_reach():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2))
+    first, last = model(torch.randn(4, 3)).square().mean(0)
+    J = jacobian({"first": first, "last": last, "early": model[0].weight.sum()}, model)
+    assert J.shape == (3, sum(p.numel() for p in model.parameters()))
+    assert torch.equal(J[2], torch.tensor([1.0] * 6 + [0.0] * 8))
+    model.requires_grad_(False)
+    x = torch.ones(2, requires_grad=True)
+    assert jacobian({"first": x[0], "last": x[1]}, model).shape == (2, 0)
+
+
 def test_heads_get_their_own_plain_gradients(scenes):
     model, losses = setting(scenes)
     PCGrad().backward(losses, model)

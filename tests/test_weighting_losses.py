@@ -93,6 +93,7 @@ def test_learned_numbers_reach_their_optimum(method, optimum):
     for _ in range(2000):
         method.backward({"a": 0.3 + 0 * w.sum()}, model)
     assert method.numbers["a"].item() == pytest.approx(optimum, abs=1e-3)
+    assert method.of(["a"]).dtype == torch.double and method.of(["a"], w).dtype == w.dtype
     if isinstance(method, Uncertainty):
         assert method.total(torch.tensor([0.01]), ["a"]).item() < 0
 
