@@ -42,6 +42,16 @@ def test_weights_may_change_between_steps(scenes):
     assert any(not torch.equal(a, b) for a, b in zip(head, after_one, strict=True))
 
 
+def test_on_a_cpu_products_stay_at_full_precision_and_images_come_with_channels_last(scenes):
+    setup, seen = find_case("scenes").setup(batch_size=8, train_set=scenes), []
+    setup.model.encoder.register_forward_pre_hook(
+        lambda _, x: seen.append((x[0].is_contiguous(memory_format=torch.channels_last), x[0].is_contiguous()))
+    )
+    run(setup, 2)
+    assert torch.get_float32_matmul_precision() == "highest" and not torch.backends.cudnn.benchmark
+    assert seen == [(True, False)] * 2
+
+
 def test_both_losses_fall():
     setup = find_case("scenes", scenes=64).setup(batch_size=16, weights={"classify": 1.0})
     records = run(setup, 100)

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.datasets import load_breast_cancer
 from torch import Tensor
 
 from mtlkit.data.memory import InMemory
@@ -45,6 +44,8 @@ class Tumours(InMemory):
         for name, share in (("known", known), ("diagnosed", diagnosed)):
             if not 0 <= share <= 1:
                 raise ValueError(f"{name}={share}: expected a share from 0 to 1")
+        from sklearn.datasets import load_breast_cancer  # slow to import
+
         table = load_breast_cancer()
         columns = table.feature_names.tolist()
         malignant = 1 - table.target  # scikit-learn counts the benign ones

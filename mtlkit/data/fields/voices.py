@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter, resample_poly
 
 from mtlkit.data.download import data_folder
 from mtlkit.data.errors import DataError
@@ -124,6 +123,7 @@ def _espeak() -> Callable[[str, str, int, int], Wave]:
     if find_spec("espeakng_loader") is None:
         raise DataError("eSpeak NG is not installed: pip install mtlkit[speech], or take voices='formants'")
     import espeakng_loader
+    from scipy.signal import resample_poly  # slow to import
 
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     rate = library.espeak_Initialize(2, 0, espeakng_loader.get_data_path().encode(), 0)  # 2: wait until it is said
@@ -209,6 +209,8 @@ def formant_word(
 
 
 def _resonate(source: NDArray[np.float64], tracks: Sequence[NDArray[np.float64]], tract: float) -> NDArray[np.float64]:
+    from scipy.signal import lfilter  # slow to import
+
     step, out = RATE // 200, source
     for track, width in zip(tracks, (80, 110, 160), strict=True):
         state, parts = np.zeros(2), []
