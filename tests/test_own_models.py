@@ -613,6 +613,19 @@ def test_the_default_method_and_optimiser_take_any_model():
     assert len(list(train(*setting(), batches(), steps=2, device="cpu"))) == 2
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_task_that_no_sample_of_a_batch_has_takes_no_part_and_its_head_is_left_alone(accumulate):
+    model, tasks = setting()
+    tasks[1] = regression("t1", labelled=lambda b: ~b["t1"].isnan())
+    batch, asked = next(batches()), []
+    model.heads["t1"].register_forward_hook(lambda *_: asked.append("t1"))
+    model.heads["t0"].register_forward_hook(lambda *_: asked.append("t0"))
+    batch["t1"] = torch.full_like(batch["t1"], float("nan"))
+    (record,) = go(model, tasks, [batch], accumulate=accumulate)
+    assert set(record.losses) == {"t0"} and asked == ["t0"] * accumulate
+    assert model.heads["t1"].weight.grad is None
+
+
 # found by trying
 
 

@@ -162,7 +162,7 @@ class MovingAverage(AveragedModel):
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.99) -> None:
-        super().__init__(model, use_buffers=True)
+        super().__init__(model)
         self.decay = decay
         self._begun = False
 
