@@ -3,6 +3,7 @@
 import copy
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from models import small_model
@@ -11,7 +12,7 @@ from mtlkit.data import DigitScenes
 from mtlkit.machine.parallel import ALONE, joined
 from mtlkit.model import SharedEncoderModel
 from mtlkit.tasks import classification_and_detection
-from mtlkit.training import train
+from mtlkit.training import forward, train
 from mtlkit.weighting import METHODS
 
 BATCH = 12
@@ -52,9 +53,14 @@ def updates(names=tuple(METHODS), change_model=lambda model: model, group=ALONE,
     results = {}
     for name in names:
         model = change_model(small_model()).double()
-        before = vector(model)
-        records = list(
-            train(
+        before, records, wrapped = vector(model), [], []
+
+        def wrap(model, steps=records, at=wrapped, usual=forward._data_parallel):
+            at.append(len(steps))
+            return usual(model)
+
+        with patch.object(forward, "_data_parallel", wrap):
+            for record in train(
                 model,
                 classification_and_detection([str(digit) for digit in range(10)]),
                 batches(group),
@@ -65,13 +71,14 @@ def updates(names=tuple(METHODS), change_model=lambda model: model, group=ALONE,
                 device=device,
                 group=group,
                 **options,
-            )
-        )
+            ):
+                records.append(record)  # noqa: PERF402  # `wrap` counts them meanwhile
         results[name] = {
             "change": vector(model) - before,
             "statistics": torch.cat([b.double().flatten() for b in model.buffers()] or [torch.zeros(1)]),
             "losses": [record.losses for record in records],
             "weights": records[-1].weights,
+            "wrapped after": wrapped,
         }
     return results
 

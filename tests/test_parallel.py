@@ -59,6 +59,11 @@ def test_two_with_half_the_batch_each_are_one_with_all_of_it(one_process, two_pr
         assert other["weights"] == pytest.approx(one["weights"], rel=1e-5)
 
 
+def test_one_backward_pass_is_averaged_while_it_goes_on_once_a_step_has_shown_what_has_a_gradient(two_processes):
+    for name, found in two_processes[0].items():
+        assert found["wrapped after"] == [1] * METHODS[name]().one_pass(1), name
+
+
 @pytest.mark.parametrize("name", parallel_worker.NORMS)
 def test_batch_normalisation_of_any_kind_is_that_of_all_processes(folder_of_two, name):
     one = parallel_worker.normalised()[name]
