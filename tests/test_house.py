@@ -119,6 +119,14 @@ def test_nothing_outside_the_lab_imports_widgets_and_the_core_imports_no_picture
             assert "matplotlib" not in text and "anywidget" not in text, name
 
 
+def test_what_is_slow_to_import_is_imported_where_it_is_needed():
+    for name, file in MODULES.items():
+        body = ast.parse(file.read_text(encoding="utf-8")).body
+        loaded = {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
+        loaded |= {node.module for node in body if isinstance(node, ast.ImportFrom)}
+        assert not {module.split(".")[0] for module in loaded} & {"scipy", "sklearn", "pandas"}, name
+
+
 @pytest.mark.parametrize(
     ("room", "names"),
     [
