@@ -9,7 +9,8 @@ PINS := $(if $(LOWEST),.venv/lowest.txt,constraints.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 ONE_THREAD := OMP_NUM_THREADS=1
 TELL_ENCODINGS := PYTHONWARNDEFAULTENCODING=1
-SIDE_BY_SIDE := $(ONE_THREAD) $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist
+CORES := $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() or 1))")
+SIDE_BY_SIDE := $(ONE_THREAD) $(BIN)/python -m pytest --dist
 FIRST := $(firstword $(sort $(wildcard notebooks/*.ipynb)))
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 BROWSER_FLAG := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname))),,--no-browser)
@@ -21,9 +22,9 @@ lab: $(LAB)
 		$(ROOT_FLAG) $(BROWSER_FLAG)
 
 test: $(READY)
-	$(TELL_ENCODINGS) $(SIDE_BY_SIDE) loadfile --no-loadscope-reorder -m "not processes" tests
-	$(TELL_ENCODINGS) $(ONE_THREAD) $(BIN)/python -m pytest -m processes -n 2 --dist loadfile tests
-	$(SIDE_BY_SIDE) loadscope --nbval --nbval-cell-timeout=300 -p tests.nbval_plugin notebooks
+	@# one worker more than cores: a test that waits for a browser or a process leaves its core to another
+	$(TELL_ENCODINGS) $(SIDE_BY_SIDE) loadfile -n $$(($(CORES) + 1)) --no-loadscope-reorder tests
+	$(SIDE_BY_SIDE) loadscope -n $(CORES) --nbval --nbval-cell-timeout=300 -p tests.nbval_plugin notebooks
 
 demo: $(LAB)
 	$(BIN)/mtlkit train --case scenes --seconds 60 --picture figures/demo.png

@@ -42,7 +42,7 @@ def test_two_notebooks_at_once_in_another_folder_without_network(tmp_path):
     asked = subprocess.run(probe, env=environment, capture_output=True, text=True, check=False)
     assert "there is no network" in asked.stderr  # what is to be tested is in place
     files = []
-    for name in ("00_start_here", "08_language"):
+    for name in ("00_start_here", "11_health"):
         folder = tmp_path / name
         folder.mkdir()
         files.append(Path(shutil.copy(NOTEBOOKS / f"{name}.ipynb", folder)))
