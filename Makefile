@@ -21,8 +21,8 @@ lab: $(LAB)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/$(FIRST) \
 		$(ROOT_FLAG) $(BROWSER_FLAG)
 
+# One worker more than cores: a test that waits for a browser or a process leaves its core to another.
 test: $(READY)
-	@# one worker more than cores: a test that waits for a browser or a process leaves its core to another
 	$(TELL_ENCODINGS) $(SIDE_BY_SIDE) loadfile -n $$(($(CORES) + 1)) --no-loadscope-reorder tests
 	$(SIDE_BY_SIDE) loadscope -n $(CORES) --nbval --nbval-cell-timeout=300 -p tests.nbval_plugin notebooks
 
