@@ -60,6 +60,17 @@ def test_augmentation_is_part_of_the_seed_and_leaves_the_global_stream_alone():
     assert torch.equal(after, torch.rand(()))
 
 
+def test_reading_samples_leaves_the_streams_of_gpus_alone(monkeypatch):
+    """A network in training draws its drop-out from them; and where no GPU is in use, PyTorch would note each seed."""
+    touched = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", touched.append)
+    monkeypatch.setattr(torch.mps, "manual_seed", touched.append)
+    next(Loader(Numbers(8), 4, transform=augment(4)))
+    assert touched == []
+    torch.manual_seed(0)
+    assert touched == [0, 0]
+
+
 def test_batch_and_collate_agree():
     scenes = DigitScenes("train", 20, missing={"classify": 0.3, "detect": 0.3})
     fast, slow = scenes.batch(torch.arange(20)), collate([scenes[k] for k in range(20)])

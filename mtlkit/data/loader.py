@@ -214,7 +214,7 @@ def _sample(dataset: Any, index: int, transform: Callable[[Sample], Sample] | No
     """Read a sample with a random stream of its own."""
     with torch.random.fork_rng(devices=[]), _other_streams():
         number = _mix(*stream, index)
-        torch.manual_seed(number)
+        torch.default_generator.manual_seed(number)  # torch.manual_seed also begins the GPU's stream anew
         random.seed(number)
         np.random.seed(number % 2**32)
         if hasattr(dataset, "__getitem__"):
