@@ -65,10 +65,26 @@ def page(chrome, address):
     made = chrome.new_page(viewport=LAPTOP)
     yield made
     made.close()
-    shut_down(address)
+    shut_down(address, but="lab.ipynb")
 
 
-def open_lab(page, address, file="lab.ipynb"):
+@pytest.fixture
+def open_lab(page, address):
+    """What runs the notebook with the lab alone; its kernel is kept for the next test, its lab is closed."""
+    opened = []
+
+    def opens():
+        found = run(page, address)
+        opened.append(found[0])
+        return found
+
+    yield opens
+    for notebook in opened:
+        with contextlib.suppress(RuntimeError):  # the kernel was restarted
+            notebook.ask("lab.close()")
+
+
+def run(page, address, file="lab.ipynb"):
     notebook = Notebook(page, address, file)
     notebook.run_all()
     lab = page.locator(".mtl-lab").first
@@ -81,7 +97,7 @@ def trains(page, more=3):
     """Wait until the lab has shown `more` steps more."""
     page.wait_for_function("document.querySelector('.mtl-lab')?.dataset.step", timeout=90_000)
     at = int(page.locator(".mtl-lab").first.get_attribute("data-step"))
-    page.wait_for_function(f"Number(document.querySelector('.mtl-lab').dataset.step) >= {at + more}", timeout=60_000)
+    page.wait_for_function(f"Number(document.querySelector('.mtl-lab')?.dataset.step) >= {at + more}", timeout=60_000)
 
 
 def answered(page):
@@ -106,8 +122,8 @@ def pixels(lab, canvas):
     return lab.locator(f".{canvas} canvas").first.evaluate("el => el.toDataURL()")
 
 
-def test_drag_and_keys_reach_the_training(page, address):
-    notebook, lab = open_lab(page, address)
+def test_drag_and_keys_reach_the_training(page, open_lab):
+    notebook, lab = open_lab()
     slider = lab.locator(".task[data-task='detect'] input").first
     box = slider.bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.67, box["y"] + box["height"] / 2)
@@ -127,8 +143,8 @@ def test_drag_and_keys_reach_the_training(page, address):
     assert slider.get_attribute("aria-valuetext") == "0"
 
 
-def test_buttons_work_by_keyboard(page, address):
-    notebook, lab = open_lab(page, address)
+def test_buttons_work_by_keyboard(page, open_lab):
+    notebook, lab = open_lab()
     go = lab.locator("button.go")
     go.focus()
     page.keyboard.press("Enter")
@@ -145,8 +161,8 @@ def test_buttons_work_by_keyboard(page, address):
     assert notebook.ask("len(lab.runs)") == 2
 
 
-def test_replay_lays_the_run_over_itself(page, address):
-    notebook, lab = open_lab(page, address)
+def test_replay_lays_the_run_over_itself(page, open_lab):
+    notebook, lab = open_lab()
     nudge(page, lab, "classify", "PageDown")
     steps = notebook.ask("lab.session.steps_done")
     lab.get_by_role("button", name="Replay").click()
@@ -156,7 +172,7 @@ def test_replay_lays_the_run_over_itself(page, address):
 
 
 def test_after_run_all_the_lab_is_in_sight_until_the_reader_moves(page, address):
-    _, lab = open_lab(page, address, "long.ipynb")
+    _, lab = run(page, address, "long.ipynb")
     inside = """el => {
         const {top, bottom} = el.getBoundingClientRect();
         const panel = el.closest('.jp-WindowedPanel-outer').getBoundingClientRect();
@@ -171,8 +187,8 @@ def test_after_run_all_the_lab_is_in_sight_until_the_reader_moves(page, address)
     assert not lab.evaluate(inside)
 
 
-def test_it_fits_a_laptop_and_a_narrow_window_in_both_themes(page, address):
-    notebook, lab = open_lab(page, address)
+def test_it_fits_a_laptop_and_a_narrow_window_in_both_themes(page, open_lab):
+    notebook, lab = open_lab()
     box = lab.bounding_box()
     assert box["height"] <= 600 and box["x"] + box["width"] <= LAPTOP["width"]
     light = pixels(lab, "loss")
@@ -191,8 +207,8 @@ def test_it_fits_a_laptop_and_a_narrow_window_in_both_themes(page, address):
         ), width
 
 
-def test_a_reload_shows_the_present_state(page, address):
-    notebook, lab = open_lab(page, address)
+def test_a_reload_shows_the_present_state(page, open_lab):
+    notebook, lab = open_lab()
     nudge(page, lab, "classify", "PageUp")
     weight = notebook.ask("lab.weights['classify']")
     notebook.command("docmanager:save")
@@ -209,37 +225,37 @@ def test_a_reload_shows_the_present_state(page, address):
 
 
 def test_it_goes_on_while_another_cell_computes(page, address):
-    _, lab = open_lab(page, address, "busy.ipynb")
+    _, lab = run(page, address, "busy.ipynb")
     trains(page)
     nudge(page, lab, "detect", "PageDown")
     assert "*" in page.locator(".jp-InputPrompt").nth(1).text_content()  # the other cell is still at it
 
 
 def test_two_labs_in_one_notebook(page, address):
-    notebook, _ = open_lab(page, address, "two.ipynb")
+    notebook, _ = run(page, address, "two.ipynb")
     page.wait_for_function("Number(document.querySelectorAll('.mtl-lab')[1]?.dataset.step) > 40", timeout=60_000)
     trains(page)
     assert notebook.ask("lab.session is not other.session")
 
 
-def test_interrupt_leaves_it_training_and_a_restart_is_said(page, address):
-    notebook, lab = open_lab(page, address)
+def test_interrupt_leaves_it_training_and_a_restart_is_said(page, open_lab):
+    notebook, lab = open_lab()
     notebook.command("notebook:interrupt-kernel")
     trains(page, more=10)
     page.evaluate("() => { void window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); }")
     lab.get_by_role("alert").filter(has_text="No answer from the kernel").wait_for(timeout=30_000)
 
 
-def test_a_cell_run_again_replaces_the_lab(page, address):
-    notebook, _ = open_lab(page, address)
+def test_a_cell_run_again_replaces_the_lab(page, open_lab):
+    notebook, _ = open_lab()
     notebook.run_all()
     time.sleep(1)
     page.wait_for_function("Number(document.querySelector('.mtl-lab')?.dataset.step) > 31", timeout=60_000)
     assert notebook.ask("len([t for t in __import__('threading').enumerate() if t.name == 'mtlkit-lab'])") == 1
 
 
-def test_nothing_of_it_is_saved_in_the_notebook(page, address):
-    notebook, _ = open_lab(page, address)
+def test_nothing_of_it_is_saved_in_the_notebook(page, open_lab):
+    notebook, _ = open_lab()
     notebook.command("docmanager:save")
     page.wait_for_timeout(1500)
     content = page.evaluate("() => window.jupyterapp.shell.currentWidget.model.toJSON()")
@@ -247,8 +263,8 @@ def test_nothing_of_it_is_saved_in_the_notebook(page, address):
     assert len(json.dumps(content)) < 200_000  # the picture
 
 
-def test_a_held_key_is_one_message_at_a_time_and_the_newest_wins(page, address):
-    notebook, lab = open_lab(page, address)
+def test_a_held_key_is_one_message_at_a_time_and_the_newest_wins(page, open_lab):
+    notebook, lab = open_lab()
     notebook.ask("setattr(lab._link, 'heard', 0)")
     count = "setattr(lab._link, 'heard', lab._link.heard + (content.get('t') == 'set'))"
     notebook.ask(f"lab.widget.on_msg(lambda _, content, buffers: {count})")
@@ -296,8 +312,8 @@ def test_the_readme_loop_is_steered_while_its_cell_runs(page, address):
     assert "over 1000 steps" in "".join(kept["text/plain"])
 
 
-def test_a_fork_a_guess_and_the_run_as_code(page, address):
-    notebook, lab = open_lab(page, address)
+def test_a_fork_a_guess_and_the_run_as_code(page, open_lab):
+    notebook, lab = open_lab()
     lab.locator(".why summary").click()
     page.wait_for_function("document.querySelector('.mtl-lab').dataset.step > 130", timeout=60_000)
     lab.get_by_role("button", name="Fork").click()
@@ -320,7 +336,7 @@ def test_a_fork_a_guess_and_the_run_as_code(page, address):
 
 
 def test_the_next_day_the_picture_is_there(page, chrome, address):
-    notebook, _ = open_lab(page, address, "widgets.ipynb")
+    notebook, _ = run(page, address, "widgets.ipynb")
     notebook.ask("1")  # comes after all cells
     page.wait_for_timeout(3000)
     picture = """el => { const images = [...el.querySelectorAll('.jp-RenderedImage img')];
@@ -362,7 +378,7 @@ def test_every_widget_can_be_used_by_everybody(page, address):
     from axe_playwright_python.sync_playwright import Axe
 
     page.set_viewport_size({"width": 1280, "height": 6000})
-    open_lab(page, address, "widgets.ipynb")
+    run(page, address, "widgets.ipynb")
     page.locator(".mtl-live").nth(7).wait_for(timeout=60_000)
     page.wait_for_timeout(2000)
     for summary in page.locator(".mtl-live summary").all():
@@ -381,8 +397,8 @@ LOSE = """
     await lost;"""
 
 
-def test_it_comes_back_after_the_connection_was_lost(page, address):
-    _, lab = open_lab(page, address)
+def test_it_comes_back_after_the_connection_was_lost(page, open_lab):
+    _, lab = open_lab()
     kernel = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
     for _ in range(2):
         page.evaluate(f"async () => {{ const kernel = {kernel}; {LOSE} }}")
@@ -396,13 +412,14 @@ def test_after_a_restart_of_the_server_the_cell_can_be_run_again(chrome, tmp_pat
     write_notebook(tmp_path / "lab.ipynb", CODE)
     page = chrome.new_page(viewport=LAPTOP)
     with jupyterlab(tmp_path) as address:
-        _, lab = open_lab(page, address)
+        _, lab = run(page, address)
     lab.get_by_role("alert").filter(has_text="No answer from the kernel").wait_for(timeout=30_000)
+    lab.evaluate("el => el.classList.add('old')")
     with jupyterlab(tmp_path, int(address.rpartition(":")[2])):
         for _ in range(4):  # JupyterLab takes a while to notice
             page.evaluate("() => { void window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
             with contextlib.suppress(TimedOut):
-                page.wait_for_function("Number(document.querySelector('.mtl-lab')?.dataset.frames) < 9", timeout=20_000)
+                page.locator(".mtl-lab:not(.old)").wait_for(timeout=20_000)
                 break
         trains(page, more=20)
         assert lab.locator(".trouble").text_content() == ""

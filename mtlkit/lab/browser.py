@@ -207,7 +207,8 @@ class Unwatched:
         return self.page
 
 
-def shut_down(address: str) -> None:
-    """End all kernels of a server."""
-    for kernel in requests.get(f"{address}/api/kernels", params={"token": TOKEN}, timeout=30).json():
-        requests.delete(f"{address}/api/kernels/{kernel['id']}", params={"token": TOKEN}, timeout=30)
+def shut_down(address: str, but: str = "") -> None:
+    """End all kernels of a server, except for that of the notebook `but`."""
+    for session in requests.get(f"{address}/api/sessions", params={"token": TOKEN}, timeout=30).json():
+        if session["path"] != but:
+            requests.delete(f"{address}/api/sessions/{session['id']}", params={"token": TOKEN}, timeout=30)
