@@ -172,6 +172,12 @@ def test_what_a_sample_lacks_is_marked_by_its_kind(value, mark):
     assert found.dtype == {-1: torch.int64, False: torch.bool}.get(mark, found.dtype)
 
 
+def test_dictionaries_in_samples_are_stacked_key_by_key():
+    found = collate([{"a": {"x": 1, "y": torch.ones(2)}}, {}, {"a": {"x": 3}}])["a"]
+    assert found["x"].tolist() == [1, -1, 3]
+    assert found["y"][0].tolist() == [1, 1] and found["y"][1:].isnan().all()
+
+
 def test_lists_are_named_after_inputs_and_tasks():
     x, y, z = torch.zeros(2), torch.ones(2), torch.full((2,), 2.0)
     assert named([x, y], "image", ["a"]) == {"image": x, "a": y}

@@ -51,6 +51,9 @@ def test_a_molecule_is_described_by_counts_and_distances_whatever_its_place_and_
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     order = np.array([2, 0, 1])
     assert np.allclose(describe(water[order], (places @ turn + 5)[order]), found, atol=1e-5)
+    for k, pair in enumerate(PAIRS):
+        counts = describe(np.array(pair), places[:2])[5:].reshape(len(PAIRS), len(CENTRES)).sum(1)
+        assert np.flatnonzero(counts).tolist() == [k]
 
 
 @pytest.fixture

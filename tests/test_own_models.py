@@ -18,7 +18,7 @@ from mtlkit.model import Pick, SharedEncoderModel, add_adapters
 from mtlkit.tasks import Task, text_tasks
 from mtlkit.training import MovingAverage, MuonAdamW, TrainingError, evaluate, train
 from mtlkit.weighting import METHODS, GradNorm, PCGrad, UPGrad, WeightingError, WeightingWarning, jacobian
-from mtlkit.weighting.graph import last_shared, shared_parameters
+from mtlkit.weighting.graph import last_shared, reached, shared_parameters
 
 GRADIENTS = [name for name in METHODS if not METHODS[name]().one_pass(1)]
 NAMES = ("t0", "t1")
@@ -96,6 +96,15 @@ def test_frozen_parts_with_cosine_every_and_the_kits_own_adapters(method):
     adapted = add_adapters(text_model(16), 5)
     loader = Loader(find_case("text", samples=200).open("train"), 8)
     assert len(go(adapted, text_tasks(), loader, method, steps=2)) == 2
+
+
+def test_the_last_use_of_a_parameter_is_known_where_it_is_used_twice():
+    first, last = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    early = first * 2
+    loss = (early * last * first).sum()
+    used = loss.grad_fn.next_functions[0][0]
+    found = reached(loss)
+    assert found[first] == used._sequence_nr() > found[last] and set(found) == {first, last}
 
 
 def test_a_loss_that_reaches_nothing_shared_has_the_gradient_0():

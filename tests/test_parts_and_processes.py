@@ -212,6 +212,7 @@ def test_an_overflowing_gradient_comes_with_the_losses_and_a_bad_loss_without():
         with pytest.raises(NotFiniteError, match="'b'") as caught:
             METHODS["UPGrad"]().backward(losses, model)
         assert (caught.value.losses is not None) == losses_known
+        assert ("gradient" in caught.value.what) == losses_known and f"the {caught.value.what} of" in str(caught.value)
         if losses_known:
             assert torch.equal(caught.value.losses, torch.stack(list(losses.values())).detach())
 

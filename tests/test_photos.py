@@ -43,6 +43,10 @@ def test_pets_have_breeds_heads_and_missing_boxes(real_data):
     parts = {split: OxfordPets(real_data, split) for split in ("train", "val", "trainval", "test")}
     assert len(parts["trainval"]) == 300 == len(parts["train"]) + len(parts["val"])
     assert parts["train"].classes == ("Abyssinian", "American Bulldog", "Bengal")
+    for part in parts.values():
+        named = [photo.path.stem.rpartition("_")[0].replace("_", " ").title() for photo in part.photos]
+        assert named == [photo.label for photo in part.photos]
+        assert torch.equal(part[-len(part)]["image"], part[0]["image"])
     assert sum("boxes" in parts["trainval"][k] for k in range(300)) == 296
     assert len(parts["test"]) == 298 and not any(photo.boxes for photo in parts["test"].photos)
     sample = parts["val"][0]
