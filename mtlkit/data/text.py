@@ -6,7 +6,7 @@ tasks are made.
 
 import re
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from random import Random
 
@@ -145,6 +145,7 @@ def _english() -> np.ndarray:
     return np.array([_TOKEN[character] for character in re.sub(" +", " ", text)], np.uint8)
 
 
+@lru_cache(64)
 def _pool(task: str, split: str, size: int, seed: int) -> np.ndarray:
     """Return `uint8 [size, LENGTH]`: distinct samples of a task that no other split has.
 
@@ -160,6 +161,7 @@ def _pool(task: str, split: str, size: int, seed: int) -> np.ndarray:
     padded = np.full((size, LENGTH), _TOKEN["|"], np.uint8)
     for place, row in zip(padded, rows, strict=True):
         place[: len(row)] = row
+    padded.flags.writeable = False  # it is kept
     return padded
 
 
