@@ -131,17 +131,17 @@ def test_the_loss_scale_is_invisible_and_saves_small_gradients():
 def test_a_step_whose_gradient_overflows_is_left_out_and_the_scale_halved(small_scenes, monkeypatch):
     scales = []
     monkeypatch.setattr(
-        "mtlkit.training.loop.LossScale", lambda model: scales.append(LossScale(model, 2.0**40)) or scales[0]
+        "mtlkit.training.loop.LossScale", lambda model: scales.append(LossScale(model, 2.0**20)) or scales[0]
     )
     setup = find_case("scenes").setup(batch_size=4, train_set=small_scenes)
     parts = (setup.model, setup.tasks, setup.loader, StaticWeights({"detect": 100.0}), setup.optimizer)
     before = copy.deepcopy(setup.model.state_dict())
-    running = train(*parts, steps=40, device="cpu", precision="float16")
+    running = train(*parts, steps=20, device="cpu", precision="float16")
     next(running)
-    assert scales[0].scale == 2.0**39
+    assert scales[0].scale == 2.0**19
     assert all(torch.equal(p, before[name]) for name, p in setup.model.named_parameters())
     list(running)
-    assert 1 <= scales[0].scale < 2.0**39
+    assert 1 <= scales[0].scale < 2.0**19
     assert not all(torch.equal(p, before[name]) for name, p in setup.model.named_parameters())
     scales[0].patience, scales[0].good = 2, 1
     was = scales[0].scale
