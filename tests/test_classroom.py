@@ -92,11 +92,15 @@ def test_hints_and_solutions_follow_the_settings_of_the_folder(tmp_path, monkeyp
     assert EXERCISES["02.4"].hints[1] in capsys.readouterr().out
     shown = exercise("02.4")._repr_markdown_()
     assert "Hint 2" in shown and "Hint 3" not in shown and "Solution" not in shown
+    assert repr(exercise("02.1", "02.4")) == "\n".join(
+        f"Exercise {id}: {EXERCISES[id].title}" for id in ("02.1", "02.4")
+    )
     assert settings_of(["02.4", "05"]).endswith('\nsolutions = ["02.4", "05"]\n')
     (tmp_path / "mtlkit.toml").write_text(settings_of(["02.4", "05"]))
     assert may_see("02.4") and may_see("05.1") and not may_see("02.3")
     solution("02.4")
     assert "def same_steps" in capsys.readouterr().out
+    assert "def same_steps" in exercise("02.4")._repr_markdown_()
     for silent in ("", "color = 3"):
         (tmp_path / "mtlkit.toml").write_text(silent)
         assert may_see("02.3")

@@ -312,3 +312,10 @@ def test_a_lab_of_another_case_is_no_lab_of_the_scenes():
     assert runs.judge([mine]).message == "this is not a list of runs: pass lab.runs"
     assert runs.judge([SimpleNamespace(records=[mine]), SimpleNamespace(records=[])]).state == "right"
     assert runs.judge([SimpleNamespace(records=[mine, other])]).state == "right"  # its first record says which tasks
+
+
+@pytest.mark.parametrize("before", [[NAN, 1.0], [NAN, NAN]])
+def test_an_argument_is_unchanged_only_if_its_nan_stay_where_they_were(before):
+    toy = replace(TOY, inputs=lambda _: (torch.tensor(before), []), solution=lambda x, names: x.nan_to_num(2.0))
+    assert toy.judge(lambda x, names: x.clone().nan_to_num_(2.0)).state == "right"
+    assert toy.judge(lambda x, names: x.nan_to_num_(2.0)).message.startswith("it changes `x` in place")

@@ -416,6 +416,9 @@ def test_a_target_that_never_comes_is_named():
     with pytest.raises(DataError, match=r"'t1' asks for 'typo', but the batch has 'x', 't0', 't1'"):
         labelled = Task("t1", tasks[1].loss, None, "e", labelled=lambda b: b["t1"] > -9)
         go(model, [tasks[0], labelled])
+    own = Task("t1", tasks[1].loss, None, "e")  # in parts it must be known beforehand who takes part
+    with pytest.raises(DataError, match=r"'t1' asks for 'typo'.*Task\(labelled=...\) ask for the same"):
+        go(model, [tasks[0], own], accumulate=2)
 
 
 class Table(torch.utils.data.Dataset):

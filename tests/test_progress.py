@@ -11,8 +11,8 @@ from mtlkit.lab import Quiz
 
 @pytest.fixture
 def file(tmp_path, monkeypatch):
-    monkeypatch.setenv("MTLKIT_PROGRESS", str(tmp_path / "deep" / "progress.json"))
-    return tmp_path / "deep" / "progress.json"
+    monkeypatch.setenv("MTLKIT_PROGRESS", str(tmp_path / "deep" / "deeper" / "progress.json"))
+    return tmp_path / "deep" / "deeper" / "progress.json"
 
 
 def right_letter(notebook, question):
@@ -47,7 +47,7 @@ def test_a_quiz_counts_by_widget_and_by_text(file, capsys):
 
 @pytest.mark.parametrize("content", ["", "no json", "[]", '{"exercises": 3}', '{"exercises": {"02.1": "yes"}}'])
 def test_a_spoilt_file_counts_as_nothing_and_is_replaced(file, content):
-    file.parent.mkdir()
+    file.parent.mkdir(parents=True)
     file.write_text(content)
     assert row("02")[1] == 0
     check("02.1", EXERCISES["02.1"].solution)
