@@ -14,9 +14,11 @@ from mtlkit.cases import find_case
 from mtlkit.cases.text import text_model
 from mtlkit.data import DataError, DigitScenes, Loader, collate
 from mtlkit.losses import classification_loss
+from mtlkit.machine import Group, Machine
 from mtlkit.model import Pick, SharedEncoderModel, add_adapters
 from mtlkit.tasks import Task, text_tasks
 from mtlkit.training import MovingAverage, MuonAdamW, TrainingError, evaluate, train
+from mtlkit.training.forward import Forward
 from mtlkit.weighting import METHODS, GradNorm, PCGrad, UPGrad, WeightingError, WeightingWarning, jacobian
 from mtlkit.weighting.graph import last_shared, reached, shared_parameters
 
@@ -413,12 +415,45 @@ def test_a_target_that_never_comes_is_named():
     tasks[1] = regression("t1", "typo")
     with pytest.warns(UserWarning, match=r"'t1' has not taken part in any step so far: it needs 'typo'"):
         go(model, tasks)
+    with pytest.warns(UserWarning, match="'t1' has not taken part"):
+        go(model, tasks, batches(2), steps=5)  # the data end first
     with pytest.raises(DataError, match=r"'t1' asks for 'typo', but the batch has 'x', 't0', 't1'"):
         labelled = Task("t1", tasks[1].loss, None, "e", labelled=lambda b: b["t1"] > -9)
         go(model, [tasks[0], labelled])
     own = Task("t1", tasks[1].loss, None, "e")  # in parts it must be known beforehand who takes part
     with pytest.raises(DataError, match=r"'t1' asks for 'typo'.*Task\(labelled=...\) ask for the same"):
         go(model, [tasks[0], own], accumulate=2)
+    forward = Forward(model, [tasks[0], own], Machine(device="cpu"))
+    forward.group = Likewise(0, 2)
+    with pytest.raises(DataError, match="ask for the same"):
+        list(forward(next(batches())))
+
+
+class Likewise(Group):
+    """As if the other processes had the same."""
+
+    def sum(self, tensor):
+        return self.size * tensor
+
+
+def test_a_part_without_a_label_is_not_asked_for_a_loss():
+    """A mean over none of its samples would be NaN."""
+
+    def labelled(batch):
+        return ~batch["t1"].isnan()
+
+    batch = next(batches())
+    batch["t1"] = torch.cat([torch.full((4,), float("nan")), batch["t1"][4:]])
+    states = []
+    for accumulate in (1, 2):
+        model, tasks = setting()
+        tasks[1] = Task(
+            "t1", lambda o, b: mse_loss(o[labelled(b), 0], b["t1"][labelled(b)]), None, "e", labelled=labelled
+        )
+        go(model, tasks, [batch], accumulate=accumulate)
+        states.append(model.state_dict())
+    for name, value in states[0].items():
+        assert torch.allclose(value, states[1][name], atol=1e-6), name
 
 
 class Table(torch.utils.data.Dataset):
