@@ -15,6 +15,8 @@ FIRST := $(firstword $(sort $(wildcard notebooks/*.ipynb)))
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 BROWSER_FLAG := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname))),,--no-browser)
 
+unexport PYTHONDONTWRITEBYTECODE # a hundred processes would each compile the kit anew
+
 .PHONY: lab test demo check notebooks figures clean
 
 lab: $(LAB)
