@@ -238,6 +238,16 @@ def test_a_malformed_checkpoint_is_refused_in_words(saved, scenes, change):
         load_checkpoint(saved, **find_case("scenes").setup(batch_size=8, train_set=scenes).states)
 
 
+def test_a_random_stream_of_another_length_is_refused_and_all_is_as_it_was(saved, scenes):
+    about = checkpoints.safe_open(saved, "pt").metadata()
+    save_file(load_file(saved) | {"rng": torch.zeros(7, dtype=torch.uint8)}, saved, about)
+    states = find_case("scenes").setup(batch_size=8, train_set=scenes).states
+    before = copy.deepcopy(states["model"].state_dict())
+    with pytest.raises(CheckpointError, match="does not fit this random stream"):
+        load_checkpoint(saved, **states)
+    assert all(torch.equal(value, before[name]) for name, value in states["model"].state_dict().items())
+
+
 def test_who_may_read_a_checkpoint_is_what_the_system_says(tmp_path):
     before = os.umask(0o022)
     try:
