@@ -8,7 +8,7 @@ import torch
 from parallel_worker import updates
 
 from mtlkit.cases import find_case
-from mtlkit.data import DigitScenes
+from mtlkit.data import DigitScenes, Loader, augment
 from mtlkit.tasks import Task
 from mtlkit.training import TrainingError, evaluate, train
 from mtlkit.training.checkpoints import load_checkpoint, save_checkpoint
@@ -111,6 +111,14 @@ def test_scores_and_checkpoints_cross_devices(scenes, tmp_path):
             -1
         ]
     assert next(other.model.parameters()).is_cuda
+
+
+def test_reading_samples_leaves_the_stream_of_the_gpu_alone(scenes):
+    """A network in training draws its drop-out from it."""
+    loader = Loader(scenes, 8, transform=augment(4))
+    before = torch.cuda.get_rng_state()
+    next(loader)
+    assert torch.equal(before, torch.cuda.get_rng_state())
 
 
 def test_a_full_gpu_says_what_to_lower(scenes):

@@ -46,7 +46,9 @@ def loops(case: Case, rounds: int = 15, steps: int = 8, device: str = "cpu") -> 
     return _compare(pairs, rounds, steps)
 
 
-def gpu_options(device: str, rounds: int = 9, steps: int = 50) -> dict[str, float]:
+def gpu_options(
+    device: str, rounds: int = 5, steps: int = 20, batch_sizes: tuple[int, ...] = (32, 256)
+) -> dict[str, float]:
     """Compare our loop under options for a GPU with itself in float32, on scenes that lie there."""
     scenes = DigitScenes("train", 2048).to(torch.device(device))
     found = {
@@ -64,7 +66,7 @@ def gpu_options(device: str, rounds: int = 9, steps: int = 50) -> dict[str, floa
 
     pairs = {
         f"{name} / float32, {batch_size} images": (ours(batch_size, **option), ours(batch_size))
-        for batch_size in (32, 256)
+        for batch_size in batch_sizes
         for name, option in found.items()
     }
     return _compare(pairs, rounds, steps)

@@ -109,7 +109,7 @@ def costs(rate: float, rounds: int = 7, steps: int = 4, device: str = "cpu") -> 
         found.setdefault(what, {}).setdefault(name, []).append(row)
     for what, curves in found.items():
         for name, rows in curves.items():
-            print(f"{what}, {name}: " + ", ".join(f"{v:g}: {ms:.1f} ms (floor {low:.1f})" for v, ms, low in rows))
+            print(f"{what}, {name}: " + ", ".join(f"{v:g}: {ms:.1f} ms (floor {low:.2g})" for v, ms, low in rows))
     return found
 
 

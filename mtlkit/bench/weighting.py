@@ -105,7 +105,8 @@ def torchjd_passes(
     def step(aggregator: Any) -> None:
         values = list(losses().values())
         assert model.features is not None
-        mtl_backward(values, features=model.features)
+        chunk = 1 if model.features.is_cuda else None  # batched, channels_last is refused there (PyTorch 2.11)
+        mtl_backward(values, features=model.features, parallel_chunk_size=chunk)
         jac_to_grad(model.shared_parameters(), aggregator)
 
     settings = {"CAGrad": (0.5,), "NashMTL": (K,), "FairGrad": (2.0,)}
