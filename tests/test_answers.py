@@ -93,13 +93,6 @@ def numpy_dwa(before, last, T):
     return len(e) * e / e.sum()
 
 
-def pcgrad_by_helper(g_a, g_b):
-    def off(g, other):
-        return g - torch.clamp(g @ other, max=0) / other.norm() ** 2 * other
-
-    return off(g_a, g_b) + off(g_b, g_a)
-
-
 def mgda_by_search(g_a, g_b):
     w = torch.linspace(0, 1, 400_001, dtype=torch.double)
     a, b = g_a.double(), g_b.double()
@@ -147,7 +140,6 @@ RIGHT = {
     "04.4": [losers_of_lists, lambda *a: np.array(losers_of_lists(*a))],
     "05.1": [loop_uncertainty],
     "05.2": [numpy_dwa],
-    "05.3": [pcgrad_by_helper],
     "05.4": [mgda_by_ends],
     "09.1": [
         softmax_mixture,

@@ -226,9 +226,9 @@ def learning_by_itself(x, names):
 @pytest.mark.parametrize(
     ("answer", "state", "said"),
     [
-        (half_of, "right", "right, on 8 random inputs"),
-        (lambda x, names, more=1: (x * 0.5).tolist(), "right", "right, on 8 random inputs"),
-        (keeping(torch.empty(3)), "right", "right, on 8 random inputs"),
+        (half_of, "right", "right, on 16 random inputs"),
+        (lambda x, names, more=1: (x * 0.5).tolist(), "right", "right, on 16 random inputs"),
+        (keeping(torch.empty(3)), "right", "right, on 16 random inputs"),
         (..., "not attempted", "not attempted yet"),
         (None, "not attempted", "not attempted yet"),
         (lambda x, names: ..., "not attempted", "not attempted yet"),
@@ -247,7 +247,7 @@ def learning_by_itself(x, names):
             "it changes `x.grad`: return the result and leave the backward pass to the caller",
         ),
         (raising, "wrong", "it raised KeyError: 'no' (with x: a tensor [3], names: a list)"),
-        (lambda x, names: x / 3, "wrong", "(for 8 of 8 random inputs)"),
+        (lambda x, names: x / 3, "wrong", "(for 16 of 16 random inputs)"),
         (lambda x, names: torch.ones(3), "wrong", "it returns the same value for every input: is an argument unused"),
         (lambda x, names: x[:2], "wrong", "the result has the shape [2], expected [3]"),
     ],
@@ -264,7 +264,7 @@ def test_one_value_that_differs_is_enough_not_to_be_the_same_value_for_every_inp
         calls.append(x)
         return torch.full((3,), 5.0 if len(calls) == 1 else 7.0)
 
-    assert TOY.judge(answer).message.endswith("(for 8 of 8 random inputs)")
+    assert TOY.judge(answer).message.endswith("(for 16 of 16 random inputs)")
 
 
 @pytest.mark.parametrize(("letters", "said"), [(58, f"names: '{58 * 'a'}'"), (59, "names: a str")])
@@ -289,7 +289,7 @@ def test_all_draws_are_the_same_whatever_was_drawn_before():
     assert torch.equal(torch.rand(1), seen)
     firsts = [torch.stack([x[1:] - x[:1] for x, _ in draws]) for draws in (first, TOY.draws(), TOY.draws(seed=1))]
     assert torch.allclose(firsts[0], firsts[1]) and not torch.allclose(firsts[0], firsts[2])
-    assert len({float(x[1] - x[0]) for x, _ in first}) == 8
+    assert len({float(x[1] - x[0]) for x, _ in first}) == 16
 
 
 def test_a_lab_of_another_case_is_no_lab_of_the_scenes():

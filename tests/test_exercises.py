@@ -135,8 +135,10 @@ def test_neither_place_nor_length_gives_the_right_option_away():
     questions = [question for quiz in QUIZZES.values() for question in quiz]
     places = [next(k for k, option in enumerate(q.options) if option.right) for q in questions]
     assert all(0.15 < places.count(k) / len(places) < 0.4 for k in range(4))
-    longest = [max(q.options, key=lambda option: len(option.text)).right for q in questions]
-    assert 0.1 < sum(longest) / len(longest) < 0.4
+    ranks = [
+        sum(len(o.text) > len(right.text) for o in q.options) for q in questions for right in q.options if right.right
+    ]
+    assert all(0.15 < ranks.count(k) / len(ranks) < 0.35 for k in range(4))
 
 
 def test_the_plain_text_quiz_answers(capsys):

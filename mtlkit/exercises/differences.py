@@ -1,6 +1,6 @@
 """How an answer differs from what is expected, in words."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ def _number_difference(found: Any, expected: Any, what: str) -> str:
     try:
         a, b = _numbers(found), _numbers(expected)
     except (TypeError, ValueError, RuntimeError):
-        return f"{what} should be numbers, not {type(found).__name__}"
+        return f"{what} should be numbers, not {_kind(found)}"
     if a.numel() == 1 and b.ndim == 0:  # [1] and [] are the same to who reads it
         a = a.reshape(())
     if a.shape != b.shape:
@@ -107,8 +107,8 @@ def _numbers(value: Any) -> Tensor:
     if isinstance(value, Tensor | np.ndarray) and "complex" in str(value.dtype):
         raise TypeError("real numbers are expected")
     if isinstance(value, Tensor):
-        return value.detach().double()
-    if isinstance(value, np.ndarray):
+        return value.detach().to_dense().double()
+    if hasattr(value, "__array__"):  # of NumPy, or of a library that speaks its language
         return torch.from_numpy(np.array(value, dtype=np.float64))
     if isinstance(value, list | tuple):
         return torch.stack([_numbers(each) for each in value]) if value else torch.empty(0, dtype=torch.double)
@@ -117,13 +117,24 @@ def _numbers(value: Any) -> Tensor:
     return torch.tensor(float(value), dtype=torch.double)
 
 
+def _kind(value: Any) -> str:
+    """Say what something is that should be numbers."""
+    return type(value).__name__ + (" (is the sum around it missing?)" if isinstance(value, Iterator) else "")
+
+
 def learning(answer: Callable[..., Any], arguments: Mapping[str, Any]) -> Learning:
     """Return the number that `answer` gives, and its gradient for each tensor that wants one."""
+    wanted = {name: tensor for name, tensor in named_tensors(arguments) if tensor.requires_grad}
     value = answer(*arguments.values())
-    if isinstance(value, list | tuple | dict):
-        raise NotATensorError(f"a {type(value).__name__}")
-    value = value if isinstance(value, Tensor) else _numbers(value)
-    wanted = {name: tensor for name, tensor in _tensors(arguments) if tensor.requires_grad}
+    if isinstance(value, list | tuple):
+        raise NotATensorError(f"a {_kind(value)}")
+    if not isinstance(value, Tensor):
+        try:
+            value = _numbers(value)
+        except (TypeError, ValueError) as error:
+            raise NotATensorError(f"a {_kind(value)}") from error
+    if value.is_complex():
+        raise NotATensorError("a complex one")
     gradients: Sequence[Tensor | None] = [None] * len(wanted)
     if value.requires_grad:
         mixed = torch.rand(value.shape, generator=torch.Generator().manual_seed(0)) + 0.5 if value.numel() > 1 else 1.0
@@ -131,7 +142,8 @@ def learning(answer: Callable[..., Any], arguments: Mapping[str, Any]) -> Learni
     return Learning(value.detach(), dict(zip(wanted, gradients, strict=True)))
 
 
-def _tensors(tree: Any, name: str = "") -> list[tuple[str, Tensor]]:
+def named_tensors(tree: Any, name: str = "") -> list[tuple[str, Tensor]]:
+    """Return each tensor in a tree of arguments after where it lies there, such as "heads['depth'].weight"."""
     if isinstance(tree, torch.nn.Module):
         return [(f"{name}.{inner}", parameter) for inner, parameter in tree.named_parameters()]
     if isinstance(tree, Mapping):
@@ -140,4 +152,4 @@ def _tensors(tree: Any, name: str = "") -> list[tuple[str, Tensor]]:
         named = [(f"{name}[{k}]", part) for k, part in enumerate(tree)]
     else:
         return [(name, tree)] if isinstance(tree, Tensor) else []
-    return [found for inner, part in named for found in _tensors(part, inner)]
+    return [found for inner, part in named for found in named_tensors(part, inner)]

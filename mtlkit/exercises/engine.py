@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mtlkit.exercises.differences import NotATensorError, difference
+from mtlkit.exercises.differences import NotATensorError, difference, named_tensors
 
 Function = Callable[..., Any]
 
@@ -74,7 +74,7 @@ class Exercise(Statement):
     inputs: Callable[[torch.Generator], tuple[Any, ...]]
     mistakes: tuple[tuple[str, Function], ...]
     observe: Callable[[Function, Mapping[str, Any]], Any] = lambda answer, inputs: answer(*inputs.values())
-    calls: int = 8
+    calls: int = 16
 
     def draws(self, seed: int = 0) -> list[tuple[Any, ...]]:
         """Return the arguments of all calls: the same in every session. The learner's random stream stays as it is."""
@@ -89,6 +89,11 @@ class Exercise(Statement):
     def judge(self, answer: Any, seed: int = 0) -> "Verdict":
         """Compare an answer with the solution on several random inputs and say what differs, in words."""
         return _compare(self, answer, seed)
+
+
+def powers(generator: torch.Generator, low: float, high: float, *shape: int) -> Tensor:
+    """Draw numbers of every size between 10^low and 10^high, evenly on a logarithmic scale."""
+    return 10 ** (low + (high - low) * torch.rand(shape, generator=generator))
 
 
 @dataclass(frozen=True)
@@ -151,8 +156,9 @@ def _compare(exercise: Exercise, answer: Any, seed: int) -> Verdict:
         return NOT_ATTEMPTED
     if not callable(answer):
         return Verdict("wrong", f"expected a function, not {type(answer).__name__}: pass its name, without ()")
-    found, expected = [], []
-    for arguments in exercise.draws(seed):
+    draws = exercise.draws(seed)
+    found, expected, missing = [], [], []
+    for arguments in draws:
         with torch.enable_grad():
             expected.append(exercise.observe(exercise.solution, exercise.named(arguments)))
         try:
@@ -160,15 +166,19 @@ def _compare(exercise: Exercise, answer: Any, seed: int) -> Verdict:
             with torch.enable_grad():  # whatever the notebook, or the answer, has switched off
                 found.append(_kept(exercise.observe(_attempt(answer, list(named)), named)))
         except _NotAttempted:
-            return NOT_ATTEMPTED
+            missing.append(_told(exercise, arguments))
         except _NothingReturned:
             return Verdict("wrong", "it returns nothing: is there a return in every branch?")
         except NotATensorError as other:
             return Verdict("wrong", f"expected one tensor, not {other}")
         except _Changed as change:
             return Verdict("wrong", f"it changes {change}")
-        except Exception as error:  # whatever a learner's code raises is said in words
+        except (Exception, SystemExit) as error:  # whatever a learner's code raises is said in words
             return Verdict("wrong", f"it raised {type(error).__name__}: {error} (with {_told(exercise, arguments)})")
+    if len(missing) == len(draws):
+        return NOT_ATTEMPTED
+    if missing:
+        return Verdict("wrong", f"it is not finished: it raises NotImplementedError with {missing[0]}")
     differences = [difference(a, b) for a, b in zip(found, expected, strict=True)]
     wrong = [text for text in differences if text]
     if not wrong:
@@ -185,7 +195,7 @@ def _compare(exercise: Exercise, answer: Any, seed: int) -> Verdict:
 
 def _attempt(answer: Function, names: Sequence[str]) -> Function:
     def call(*arguments: Any) -> Any:
-        before = copy.deepcopy(arguments)
+        before, held = copy.deepcopy(arguments), [_objects(argument) for argument in arguments]
         try:
             result = answer(*arguments)
         except NotImplementedError as error:
@@ -194,12 +204,9 @@ def _attempt(answer: Function, names: Sequence[str]) -> Function:
             raise _NotAttempted from error
         if result is None or result is ...:
             raise _NotAttempted if _is_stub(answer) else _NothingReturned
-        for name, old, new in zip(names, before, arguments, strict=True):
-            if _unchanged(old, new):
-                continue
-            if isinstance(new, Tensor) and (old.grad is None) != (new.grad is None) and bool((old == new).all()):
-                raise _Changed(f"`{name}.grad`: return the result and leave the backward pass to the caller")
-            raise _Changed(f"`{name}` in place, but it belongs to the caller: work on a copy, or make a new one")
+        for name, old, new, objects in zip(names, before, arguments, held, strict=True):
+            if change := _change(name, old, new, objects):
+                raise _Changed(change)
         return result
 
     return call
@@ -237,28 +244,52 @@ def _is_raised_by_a_line(error: Exception) -> bool:
 
 def _is_stub(answer: Function) -> bool:
     """Whether a function does nothing but return."""
-    if (code := getattr(answer, "__code__", None)) is None:
+    if (code := getattr(inspect.unwrap(answer), "__code__", None)) is None:
         return True
     does = {step.opname for step in dis.get_instructions(code)}
     return does <= {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR", "COPY_FREE_VARS"}
 
 
-def _unchanged(old: Any, new: Any) -> bool:
+def _objects(value: Any) -> list[Any]:
+    """Return every tensor and module in a tree of arguments, those inside of modules included."""
+    if isinstance(value, nn.Module):
+        return [*value.modules(), *value.parameters(), *value.buffers()]
+    if isinstance(value, dict | list | tuple):
+        parts = value.values() if isinstance(value, dict) else value
+        return [found for part in parts for found in _objects(part)]
+    return [value] if isinstance(value, Tensor) else []
+
+
+def _change(name: str, old: Any, new: Any, objects: Sequence[Any]) -> str:
+    """Say what was changed of an argument, given a copy of it and the objects it held before; "" if nothing was."""
+    now = _objects(new)
+    if len(now) != len(objects) or any(a is not b for a, b in zip(objects, now, strict=True)) or not _equal(old, new):
+        return f"`{name}` in place, but it belongs to the caller: work on a copy, or make a new one"
+    for (path, a), (_, b) in zip(named_tensors(old, name), named_tensors(new, name), strict=True):
+        if (a.grad is None) != (b.grad is None):
+            return f"`{path}.grad`: return the result and leave the backward pass to the caller"
+        if a.requires_grad != b.requires_grad:
+            return f"`{path}.requires_grad`, but it belongs to the caller: work on a copy (.detach().clone())"
+    for a, b in zip(_objects(old), now, strict=True):
+        if isinstance(b, nn.Module) and a.training != b.training:
+            return f"the mode of `{name}`, or of a part of it: leave .train() and .eval() to the caller"
+        if isinstance(b, nn.Module) and len(a._forward_hooks) != len(b._forward_hooks):
+            return f"`{name}` by a hook that stays: remove it before you return"
+    return ""
+
+
+def _equal(old: Any, new: Any) -> bool:
     if type(old) is not type(new):
         return False
-    if isinstance(old, torch.nn.Module):
-        alike = old.training == new.training
-        return alike and all(
-            _unchanged(list(a), list(b))
-            for a, b in ((old.parameters(), new.parameters()), (old.buffers(), new.buffers()))
-        )
+    if isinstance(old, nn.Module):
+        return all(map(_equal, old.parameters(), new.parameters())) and all(map(_equal, old.buffers(), new.buffers()))
     if isinstance(old, Tensor):
-        kind = [(t.shape, t.dtype, t.requires_grad, t.grad is None) for t in (old, new)]
-        return kind[0] == kind[1] and bool(((old == new) | (old != old) & (new != new)).all())  # NaN stays NaN
+        alike = old.shape == new.shape and old.dtype == new.dtype
+        return alike and bool(((old == new) | (old != old) & (new != new)).all())  # NaN stays NaN
     if isinstance(old, dict):
-        return list(old) == list(new) and all(_unchanged(old[key], new[key]) for key in old)
+        return list(old) == list(new) and all(_equal(old[key], new[key]) for key in old)
     if isinstance(old, list | tuple):
-        return len(old) == len(new) and all(map(_unchanged, old, new))
+        return len(old) == len(new) and all(map(_equal, old, new))
     return bool(old == new)
 
 

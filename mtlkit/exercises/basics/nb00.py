@@ -11,9 +11,13 @@ def weighted_sum(losses, weights):
 
 
 def _two_dictionaries(generator: torch.Generator) -> tuple[dict[str, float], dict[str, float]]:
-    number = int(torch.randint(1, 6, (), generator=generator))
-    losses, weights = torch.rand(2, number, generator=generator).tolist()
-    tasks = ("classify", "detect", "count", "depth", "edges")[:number]
+    names = ("classify", "detect", "count", "depth", "edges", "pose", "age", "speech")
+    number = int(torch.randint(1, len(names), (), generator=generator))
+    tasks = [names[k] for k in torch.randperm(len(names), generator=generator)[:number]]
+    losses = (3 * torch.randn(number, generator=generator)).tolist()
+    weights = (4 * torch.rand(number, generator=generator)).tolist()
+    if number > 2 and torch.rand((), generator=generator) < 0.5:  # two of them count alike
+        losses[0], weights[0] = losses[1], weights[1]
     order = torch.randperm(number, generator=generator).tolist()
     return dict(zip(tasks, losses, strict=True)), {tasks[k]: weights[k] for k in order}
 
@@ -26,7 +30,7 @@ EXERCISES = (
     Exercise(
         "00.1",
         "The number that is minimised",
-        "Write `weighted_sum(losses, weights)`: both are dictionaries that map task names to numbers. Return "
+        "Write `weighted_sum(losses, weights)`: both are dictionaries that map the tasks' names, whatever they are, to numbers. Return "
         "$\\sum_i w_i\\,\\ell_i$, the sum that the sliders above control.",
         1,
         3,

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit.exercises.differences import learning
-from mtlkit.exercises.engine import Exercise
+from mtlkit.exercises.engine import Exercise, powers
 from mtlkit.exercises.questions import Option, Question
 from mtlkit.model import SharedEncoderModel
 
@@ -18,7 +18,7 @@ def shared_fraction(model):
 def _model(generator: torch.Generator) -> tuple[SharedEncoderModel]:
     tasks = int(torch.randint(2, 5, (), generator=generator))
     width, hidden, *outputs = torch.randint(2, 9, (2 + tasks,), generator=generator).tolist()
-    encoder = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
+    encoder = nn.Sequential(nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, hidden))
     return (SharedEncoderModel(encoder, {f"task {k}": nn.Linear(hidden, n) for k, n in enumerate(outputs)}),)
 
 
@@ -33,9 +33,10 @@ def joint_to_separate(encoder, heads):
 
 
 def _sizes(generator: torch.Generator) -> tuple[int, list[int]]:
-    tasks = int(torch.randint(2, 6, (), generator=generator))
+    tasks = int(torch.randint(1, 6, (), generator=generator))
     encoder = int(torch.randint(10, 1000, (), generator=generator))
-    return encoder, torch.randint(10, 500, (tasks,), generator=generator).tolist()
+    heads = torch.randint(10, 500, (tasks,), generator=generator).tolist()
+    return encoder, heads if tasks == 1 or torch.rand((), generator=generator) < 0.5 else [heads[0], *heads]
 
 
 def soft_sharing_penalty(a, b):
@@ -44,8 +45,9 @@ def soft_sharing_penalty(a, b):
 
 
 def _two_networks(generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
-    shapes = [(4, 3), (4,), (2, 4), (5,), (1, 2)][int(torch.randint(0, 4, (), generator=generator)) :]
-    a, b = ([torch.randn(shape, generator=generator) for shape in shapes] for _ in range(2))
+    shapes = [(4, 3), (4,), (2, 4), (5,), (1, 2), (1, 2)][int(torch.randint(0, 5, (), generator=generator)) :]
+    scale = float(powers(generator, -1, 2))
+    a, b = ([scale * torch.randn(shape, generator=generator) for shape in shapes] for _ in range(2))
     return [t.requires_grad_() for t in a], [t.requires_grad_() for t in b]
 
 
@@ -165,8 +167,13 @@ QUIZ = (
                 "its gradient flows on through the head into the encoder.",
             ),
             Option("the encoder and its head", "it never touches the other tasks' heads.", True),
-            Option("all parameters", "the other heads are not on the path from the input to its output."),
-            Option("only the encoder", "the head lies on the path from the features to its output."),
+            Option(
+                "all parameters, those of the other heads too",
+                "the other heads are not on the path from the input to its output.",
+            ),
+            Option(
+                "only the encoder, which all tasks share", "the head lies on the path from the features to its output."
+            ),
         ),
     ),
     Question(
@@ -184,8 +191,13 @@ QUIZ = (
         (
             Option("K - 1 encoders are saved, which may be little", "the heads cost the same either way.", True),
             Option("yes: the cost is divided by the number of tasks", "only if the heads were free."),
-            Option("no, it never does", "this notebook measured a saving in parameters, operations and seconds."),
-            Option("it lowers memory only", "the encoder also runs once instead of twice."),
+            Option(
+                "no: what the encoder saves is spent on the heads",
+                "this notebook measured a saving in parameters, operations and seconds.",
+            ),
+            Option(
+                "it lowers memory, but neither operations nor seconds", "the encoder also runs once instead of twice."
+            ),
         ),
     ),
     Question(

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from mtlkit.exercises.differences import learning
-from mtlkit.exercises.engine import Exercise
+from mtlkit.exercises.engine import Exercise, powers
 from mtlkit.exercises.questions import Option, Question
 
 
@@ -14,15 +14,18 @@ def total_loss(h, heads, targets, weights):
     return sum(weights[name] * mse_loss(heads[name](h), targets[name]) for name in heads)
 
 
-def _heads(generator: torch.Generator) -> tuple[Tensor, nn.ModuleDict, dict[str, Tensor], dict[str, float]]:
+def _heads(generator: torch.Generator) -> tuple[Tensor, dict[str, nn.Module], dict[str, Tensor], dict[str, float]]:
     B, C, n, tasks = torch.randint(2, 7, (4,), generator=generator).tolist()
     h = torch.randn(B, C, generator=generator, requires_grad=True)
-    names = ("depth", "normal", "edge", "albedo")[: min(tasks, 4)]
-    heads = nn.ModuleDict({name: nn.Linear(C, n) for name in names})
-    for p in heads.parameters():
-        p.data = torch.randn(p.shape, generator=generator)
+    known = ("depth", "normal", "edge", "albedo", "mask", "pose", "age")
+    names = [known[k] for k in torch.randperm(len(known), generator=generator)[:tasks]]
+    outputs = {name: n if torch.rand((), generator=generator) < 0.7 else 1 for name in names}
+    heads: dict[str, nn.Module] = {name: nn.Linear(C, outputs[name]) for name in names}
+    for head in heads.values():
+        for p in head.parameters():
+            p.data = torch.randn(p.shape, generator=generator)
     orders = [[names[k] for k in torch.randperm(len(names), generator=generator)] for _ in range(2)]
-    targets = {name: torch.randn(B, n, generator=generator) for name in orders[0]}
+    targets = {name: torch.randn(B, outputs[name], generator=generator) for name in orders[0]}
     weights = {name: float(0.1 + 2 * torch.rand((), generator=generator)) for name in orders[1]}
     return h, heads, targets, weights
 
@@ -34,7 +37,9 @@ def cosine(g_a, g_b):
 
 def _two_gradients(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     P = int(torch.randint(2, 9, (), generator=generator))
-    return 3 * torch.randn(P, generator=generator), torch.randn(P, generator=generator)
+    g_a, g_b = torch.randn(2, P, generator=generator)
+    long_a, long_b = powers(generator, -1.5, 2, 2)
+    return long_a * g_a / g_a.norm(), long_b * g_b / g_b.norm()
 
 
 def log_like_total(losses):
@@ -43,7 +48,7 @@ def log_like_total(losses):
 
 
 def _losses(generator: torch.Generator) -> tuple[list[Tensor]]:
-    x = torch.rand(int(torch.randint(1, 6, (), generator=generator)), generator=generator) + 0.2
+    x = powers(generator, -4, 3, int(torch.randint(1, 6, (), generator=generator)))
     return ([value.clone().requires_grad_() for value in x],)
 
 
@@ -53,7 +58,7 @@ def same_steps(lr, K):
 
 
 def _rate(generator: torch.Generator) -> tuple[float, int]:
-    return float(torch.rand((), generator=generator)), int(torch.randint(2, 9, (), generator=generator))
+    return float(powers(generator, -3, 1)), int(torch.randint(2, 9, (), generator=generator))
 
 
 EXERCISES = (
@@ -62,7 +67,7 @@ EXERCISES = (
         "The total loss",
         "Write `total_loss(h, heads, targets, weights)`, the weighted total $\\sum_i w_i\\,\\ell_i$. `h` are the shared "
         "features `[B, C]`; `heads`, `targets`, `weights` are dictionaries that hold a module, a tensor and a number "
-        "for each task; $\\ell_i$ is `mse_loss(prediction, target)`. Return a scalar tensor whose gradient reaches *h* "
+        "for each task, whatever its name and however many numbers it predicts; $\\ell_i$ is `mse_loss(prediction, target)`. Return a scalar tensor whose gradient reaches *h* "
         "and all heads.",
         1,
         8,
@@ -187,7 +192,7 @@ EXERCISES = (
 
 QUIZ = (
     Question(
-        "L = Σ l(x_1 + x_2, ŷ_1 + ŷ_2) cannot be the loss of two tasks, because",
+        "L = l(y_1 + y_2, ŷ_1 + ŷ_2) cannot be the loss of two tasks, because",
         (
             Option(
                 "a sum over tasks must be divided by their number",
@@ -195,7 +200,7 @@ QUIZ = (
             ),
             Option("it mixes what belongs to different tasks", "each task compares its own ŷ with its own y.", True),
             Option("losses must be positive", "this one may well be positive, and still meaningless."),
-            Option("x does not occur in a loss", "it does, by way of ŷ = f(h(x))."),
+            Option("a loss compares one number with one other number", "it may compare vectors, images or sentences."),
         ),
     ),
     Question(
@@ -206,8 +211,11 @@ QUIZ = (
                 "size and slope are different things; think of a plateau: high, but flat.",
             ),
             Option("no, their gradients may differ in length", "gradients move parameters, losses do not.", True),
-            Option("no, the first always wins", "a sum does not care about order."),
-            Option("only with Adam", "Adam rescales the *sum*; it cannot tell who contributed what."),
+            Option("no, the one that comes first always pulls harder", "a sum does not care about order."),
+            Option(
+                "yes, but only with Adam, which evens lengths out",
+                "Adam rescales the *sum*; it cannot tell who contributed what.",
+            ),
         ),
     ),
     Question(

@@ -230,10 +230,12 @@ QUIZ = (
     Question(
         "AP50 is high, AP is low. The model",
         (
-            Option("misses objects", "that would lower AP50 as well."),
+            Option("misses objects that are small", "that would lower AP50 as well."),
             Option("confuses classes that look alike", "that would lower AP50 as well."),
             Option("draws boxes loosely", "they pass at IoU 0.5 and fail at stricter thresholds.", True),
-            Option("is too confident", "only the order of the confidences matters to AP, not their size."),
+            Option(
+                "is too confident in its classes", "only the order of the confidences matters to AP, not their size."
+            ),
         ),
     ),
     Question(
@@ -248,8 +250,10 @@ QUIZ = (
     Question(
         "You flip a picture and forget the boxes.",
         (
-            Option("the loss becomes NaN", "the numbers are finite, just wrong."),
-            Option("an error is raised", "no code can see that a box is in the wrong place."),
+            Option("the loss becomes NaN, as no box fits its object", "the numbers are finite, just wrong."),
+            Option(
+                "an error is raised, as boxes and picture disagree", "no code can see that a box is in the wrong place."
+            ),
             Option("training runs and the boxes are learned wrong", "always draw your samples before training.", True),
             Option("nothing changes, as a mirror image has the same boxes", "half of the targets are wrong."),
         ),

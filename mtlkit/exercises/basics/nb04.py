@@ -299,7 +299,10 @@ QUIZ = (
                 "its head gets no gradient at all and does not change.",
             ),
             Option("the encoder moves on under a head that stands still", "it follows classify alone.", True),
-            Option("the weighted loss grows when a weight falls", "the picture shows losses *before* weighting."),
+            Option(
+                "the weighted loss grows whenever one of its weights falls",
+                "the picture shows losses *before* weighting.",
+            ),
             Option("weight decay erases the detection head", "it shrinks the head, but far too slowly for this."),
         ),
     ),

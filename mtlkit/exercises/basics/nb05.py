@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mtlkit.exercises.differences import learning
-from mtlkit.exercises.engine import Exercise
+from mtlkit.exercises.engine import Exercise, powers
 from mtlkit.exercises.questions import Option, Question
 
 
@@ -15,8 +15,8 @@ def uncertainty_total(losses, s):
 
 def _losses_and_s(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     K = int(torch.randint(1, 6, (), generator=generator))
-    losses = (torch.rand(K, generator=generator) + 0.1).requires_grad_()
-    return losses, torch.randn(K, generator=generator).requires_grad_()
+    losses = powers(generator, -3, 2, K).requires_grad_()
+    return losses, (3 * torch.randn(K, generator=generator)).requires_grad_()
 
 
 def dwa_weights(before, last, T):
@@ -25,8 +25,9 @@ def dwa_weights(before, last, T):
 
 
 def _two_epochs(generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
-    before, last = torch.rand(2, int(torch.randint(2, 7, (), generator=generator)), generator=generator) + 0.2
-    return before, last, float(0.5 + 2 * torch.rand((), generator=generator))
+    K = int(torch.randint(2, 7, (), generator=generator))
+    before, ratio = powers(generator, -3, 2, K), 0.1 + 2 * torch.rand(K, generator=generator)
+    return before, before * ratio, float(powers(generator, -0.7, 1))
 
 
 def pcgrad(g_a, g_b):
@@ -43,7 +44,15 @@ def _project(g: Tensor, other: Tensor) -> Tensor:
 
 def _pair(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     P = int(torch.randint(2, 9, (), generator=generator))
-    return 2 * torch.randn(P, generator=generator), torch.randn(P, generator=generator)
+    g_a, g_b = torch.randn(2, P, generator=generator)
+    long_a, long_b = float(powers(generator, -1.5, 1.5)) * powers(generator, 0, 0.5, 2)
+    return long_a * g_a / g_a.norm(), long_b * g_b / g_b.norm()
+
+
+def _pair_or_none(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    g_a, g_b = _pair(generator)
+    which = torch.rand((), generator=generator)
+    return 0 * g_a if which < 0.15 else g_a, 0 * g_b if which > 0.85 else g_b
 
 
 def _pair_that_may_agree(generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -142,7 +151,7 @@ EXERCISES = (
         "PCGrad for two tasks",
         "Write `pcgrad(g_a, g_b)` for two gradients `[P]`. If they conflict (negative inner product), subtract from "
         "each its component along the *original* other one; then return their sum. If they do not conflict, return the "
-        "plain sum.",
+        "plain sum; one of them may be zero.",
         2,
         10,
         (
@@ -151,7 +160,7 @@ EXERCISES = (
             "g_a - dot/(g_b @ g_b) * g_b, and the same with a and b exchanged; both only if dot < 0.",
         ),
         pcgrad,
-        _pair,
+        _pair_or_none,
         (
             (
                 "you also projected where the gradients agree: that throws away what both tasks want",
@@ -173,12 +182,11 @@ EXERCISES = (
             ),
             ("that is the plain sum: remove the conflict first", lambda a, b: a + b),
         ),
-        calls=12,
     ),
     Exercise(
         "05.4",
         "MGDA for two tasks",
-        "Write `mgda_weight(g_a, g_b)`: the weight $w$ in 0..1 for which $w\\,g_a + (1-w)\\,g_b$ is *shortest*. (Set the "
+        "Write `mgda_weight(g_a, g_b)`: the weight $w$ in 0..1 for which $w\\,g_a + (1-w)\\,g_b$, of two different gradients, is *shortest*. (Set the "
         "derivative of its squared length to zero, then mind the ends.) It shows who is favoured: the task "
         "with the shorter gradient.",
         3,
@@ -212,7 +220,6 @@ EXERCISES = (
                 lambda a, b: (-((a - b) @ b) / (a - b).norm()).clamp(0, 1),
             ),
         ),
-        calls=12,
     ),
 )
 
@@ -251,7 +258,10 @@ QUIZ = (
                 "it beats static weights, of which equal weights are one",
                 "equal weights are only one point of the static front; try the others.",
             ),
-            Option("it resolves gradient conflict", "it may just have found a better ratio of the tasks."),
+            Option(
+                "it resolves the conflict between the tasks' gradients",
+                "it may just have found a better ratio of the tasks.",
+            ),
             Option("you should also compare with tuned static weights", "at equal budget, over several seeds.", True),
             Option("equal weights are useless", "on other data they may be near the best point of the front."),
         ),

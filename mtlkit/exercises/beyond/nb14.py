@@ -143,7 +143,6 @@ EXERCISES = (
                 ),
             ),
         ),
-        calls=16,
     ),
     Exercise(
         "14.3",
@@ -204,7 +203,6 @@ EXERCISES = (
                 lambda gains, groups: [predicted_gains(gains, groups)[task] for group in groups for task in group],
             ),
         ),
-        calls=16,
     ),
 )
 

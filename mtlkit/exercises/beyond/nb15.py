@@ -148,7 +148,6 @@ EXERCISES = (
                 lambda boxes, width, height, least: suspicious(boxes, width, height, -1e9),
             ),
         ),
-        calls=16,
     ),
     Exercise(
         "15.3",
@@ -193,7 +192,6 @@ EXERCISES = (
                 lambda scores, right, objects, least: precision_and_recall(-scores, right, objects, -least),
             ),
         ),
-        calls=16,
     ),
 )
 

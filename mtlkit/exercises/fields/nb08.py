@@ -106,7 +106,6 @@ EXERCISES = (
                 ).mean(),
             ),
         ),
-        calls=16,
     ),
     Exercise(
         "08.2",
@@ -139,7 +138,6 @@ EXERCISES = (
             ),
         ),
         observe=learning,
-        calls=16,
     ),
     Exercise(
         "08.3",
@@ -219,7 +217,10 @@ QUIZ = (
                 "so that the encoder need not be trained at the same time as the decoder",
                 "its states are what the decoder looks back at.",
             ),
-            Option("because it could not write otherwise", "it can: when scored, it continues from its own letters."),
+            Option(
+                "because without them it could not write a single word",
+                "it can: when scored, it continues from its own letters.",
+            ),
             Option(
                 "because one mistake would spoil all that follows",
                 "teacher forcing: each letter is learned as if all before it had been right.",
@@ -244,14 +245,14 @@ QUIZ = (
     Question(
         "Two languages help a third one equally, though only one of them is related to it. A careful conclusion:",
         (
-            Option("relatedness never matters", "that is more than one comparison can say."),
+            Option("relatedness never matters for names", "that is more than one comparison can say."),
             Option(
                 "names of any kind may help",
                 "in this case; the intervals say how certain that is.",
                 True,
             ),
             Option("the related language was spelled wrongly", "nothing points to that."),
-            Option("the test is broken", "a result that surprises is no proof of a fault."),
+            Option("the test is broken, and proves nothing", "a result that surprises is no proof of a fault."),
         ),
     ),
 )

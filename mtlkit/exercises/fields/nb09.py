@@ -173,9 +173,12 @@ QUIZ = (
                 "absent: there is one loss, so nothing to weigh",
                 "it is a sum over tasks all the same, each with its share of tokens.",
             ),
-            Option("1 for both tasks", "a token of the small task would then count more than one of English."),
+            Option(
+                "1 for both tasks, as nobody set any",
+                "a token of the small task would then count more than one of English.",
+            ),
             Option("the tasks' shares of the tokens", "the mixture of the data *is* the weighting.", True),
-            Option("learned", "nothing in the loss can change them."),
+            Option("learned together with the network", "nothing in the loss can change them."),
         ),
     ),
     Question(

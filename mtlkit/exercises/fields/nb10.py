@@ -173,7 +173,10 @@ QUIZ = (
     Question(
         "Why does CTC need a blank?",
         (
-            Option("to fill up short recordings", "those are filled with silence; the blank means more than that."),
+            Option(
+                "to fill up recordings that are shorter than others",
+                "those are filled with silence; the blank means more than that.",
+            ),
             Option("so that a symbol can occur twice in a row", "without it, two equal ones would merge.", True),
             Option(
                 "because a softmax always needs one class more than there are",
@@ -188,16 +191,16 @@ QUIZ = (
             Option("the learning rate", "the training data are learned well already."),
             Option("how many different voices it has heard", "many clips of few voices teach only these voices.", True),
             Option("whether there are still more digits for it to learn", "the digits were the same."),
-            Option("the number of mel bands", "the same bands suffice for the known voices."),
+            Option("the number of mel bands in its spectrograms", "the same bands suffice for the known voices."),
         ),
     ),
     Question(
         "Each clip's spectrogram is given the mean 0 and the standard deviation 1. That takes away",
         (
             Option("how loud it is", "the six speakers differ in loudness by a factor of up to nine.", True),
-            Option("who speaks", "pitch and formants are still there."),
+            Option("who it is that speaks", "pitch and formants are still there."),
             Option("how long the clip is", "the number of frames stays."),
-            Option("what is said", "it is in the shape, not in the level."),
+            Option("what is said in it", "it is in the shape, not in the level."),
         ),
     ),
     Question(

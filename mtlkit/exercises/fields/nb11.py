@@ -105,7 +105,6 @@ EXERCISES = (
             ),
         ),
         observe=learning,
-        calls=16,
     ),
     Exercise(
         "11.2",
@@ -186,7 +185,6 @@ EXERCISES = (
                 lambda p, y, bins: (p - y).abs().mean(),
             ),
         ),
-        calls=16,
     ),
 )
 
@@ -197,8 +195,8 @@ QUIZ = (
         (
             Option("there are too few of them for a network of this size", "as many chosen at random would do better."),
             Option("it hardly saw any small ones", "what is missing depends on the value that is missing.", True),
-            Option("the loss becomes NaN", "missing targets are left out of it."),
-            Option("the diagnosis is lost", "it is there for all of them."),
+            Option("the loss becomes NaN where one is missing", "missing targets are left out of it."),
+            Option("the diagnosis of all others is lost", "it is there for all of them."),
         ),
     ),
     Question(
@@ -216,7 +214,7 @@ QUIZ = (
             Option("which class has the largest probability", "dividing all by one number keeps their order."),
             Option("how sure the network says it is", "the ratios of all probabilities move towards 1.", True),
             Option("the accuracy on new data", "the order of the classes is the same."),
-            Option("the features of the encoder", "only one number is fitted."),
+            Option("the features that the encoder computes", "only one number is fitted."),
         ),
     ),
     Question(
@@ -226,7 +224,10 @@ QUIZ = (
                 "whether somebody else has reached 0.96 on the same patients",
                 "a point more says little without knowing for whom.",
             ),
-            Option("how large the network is", "that matters to the machine, not to the patient."),
+            Option(
+                "how large the network is, and how long it was trained for",
+                "that matters to the machine, not to the patient.",
+            ),
             Option("how it does for each group, in both kinds of mistake", "the mean may hide both.", True),
             Option("which optimiser was used", "the patients do not care."),
         ),

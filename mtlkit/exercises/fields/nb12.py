@@ -90,7 +90,6 @@ EXERCISES = (
             ),
         ),
         observe=learning,
-        calls=16,
     ),
     Exercise(
         "12.2",
@@ -159,7 +158,7 @@ QUIZ = (
     Question(
         "Pedestrians at night are 1 % of all boxes, and missing one is deadly. Why does the AP over all boxes hide it?",
         (
-            Option("AP is wrong for small boxes", "it is the same measure for every size."),
+            Option("AP is wrong for boxes as small as theirs are", "it is the same measure for every size."),
             Option("they hardly change a mean over all boxes", "score separately what matters.", True),
             Option("AP does not look at pedestrians that stand at the side", "it does, as one class among others."),
             Option("at night there are no boxes", "there are, and they are annotated."),

@@ -193,7 +193,6 @@ EXERCISES = (
                 lambda gains: (gains * (1 - torch.eye(len(gains)))).argmax(1),
             ),
         ),
-        calls=16,
     ),
 )
 
@@ -211,14 +210,17 @@ QUIZ = (
                 "tune the learning rate of the joint model only, and report the better ratio",
                 "that makes it less fair.",
             ),
-            Option("repeat it with more seeds", "more seeds make a biased comparison more certain, not fairer."),
+            Option(
+                "repeat it with more seeds, until the interval is narrow enough",
+                "more seeds make a biased comparison more certain, not fairer.",
+            ),
         ),
     ),
     Question(
         "Ten seeds: joint training gains 0.010 in the mean, and the 95 % interval of the paired difference is ±0.014.",
         (
-            Option("joint training is better", "zero lies within the interval."),
-            Option("there is no difference", "a difference of 0.02 lies within the interval as well."),
+            Option("joint training is better by 0.010", "zero lies within the interval."),
+            Option("there is no difference between the two", "a difference of 0.02 lies within the interval as well."),
             Option("this experiment cannot tell", "it allows for -0.004 to 0.024.", True),
             Option("ten seeds are too few for an interval", "Student's t takes care of small numbers."),
         ),

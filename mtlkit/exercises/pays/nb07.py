@@ -146,7 +146,6 @@ EXERCISES = (
                 lambda stages, head, tasks, fork: sum(stages) + tasks * head,
             ),
         ),
-        calls=16,
     ),
 )
 
@@ -154,9 +153,9 @@ QUIZ = (
     Question(
         "A cross-stitch network whose α are the identity",
         (
-            Option("is hard sharing", "nothing is shared: each network reads its own maps."),
+            Option("is hard sharing with one more layer", "nothing is shared: each network reads its own maps."),
             Option("is one network for each task", "no task reads what another has made.", True),
-            Option("has lost its gradients", "each network is trained by its own task."),
+            Option("has lost the gradients of its first α", "each network is trained by its own task."),
             Option("is a mixture of experts with one expert each", "there is no gate, and nothing to choose from."),
         ),
     ),
@@ -164,7 +163,7 @@ QUIZ = (
         "Two architectures are compared at equal *depth and width*. What is unfair about it?",
         (
             Option(
-                "nothing, if both had the same seeds",
+                "nothing, if both were run with the same seeds",
                 "seeds tell how much luck there is, not who had more to work with.",
             ),
             Option(
@@ -172,7 +171,7 @@ QUIZ = (
                 "hold parameters or seconds equal instead.",
                 True,
             ),
-            Option("deep networks are always better", "not with so few steps."),
+            Option("deeper networks are better at any budget", "not with so few steps."),
             Option("the learning rate should differ with the width", "the widths are equal here."),
         ),
     ),
