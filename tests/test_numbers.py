@@ -201,7 +201,7 @@ CLAIMS = {
             lambda: [gain("scenes_seconds", name) for name in ("NashMTL", "static 0.2")],
         ),
         (
-            r"FairGrad, are better than the best constant, by N, N and N points of Δm; three are worse, and the other N",
+            r"FairGrad, are better than the best constant, by N, N and N points of Δm; three are worse, .*? other N",
             lambda: [
                 *(compared("scenes").gaps[name].mean for name in ("NashMTL", "IMTLG", "FairGrad")),
                 len(compared("scenes").gaps) - len(compared("scenes").better()) - len(compared("scenes").worse()),
