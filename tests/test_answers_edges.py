@@ -81,6 +81,16 @@ def dwa(before, last, T, ratio):
     return len(last) * torch.softmax(ratio(before, last) / T, 0)
 
 
+def ties_lose(weights, norms, cosine):
+    a, b = (w * n for w, n in zip(weights, norms, strict=True))
+    return [a + b * cosine <= 0, b + a * cosine <= 0]
+
+
+class Empty:
+    def __call__(self, losses, tokens):
+        return None
+
+
 NAMES = ("classify", "detect", "count", "depth", "edges")
 WRONG = {
     "00.1": [
@@ -137,6 +147,7 @@ WRONG = {
         lambda lr, K: max(lr / K, 1e-2),
         lambda lr, K: min(lr / K, 0.5),
     ],
+    "04.4": [ties_lose],
     "05.1": [
         lambda losses, s: solve("05.1", losses, s.clamp(-2, 2)),
         lambda losses, s: (0.5 * torch.exp(-s.clamp(-4, 4)) * losses + 0.5 * s).sum(),
@@ -153,6 +164,10 @@ WRONG = {
         lambda a, b: a - (a @ b).clamp(max=0) / (b @ b + 1e-4) * b + b - (a @ b).clamp(max=0) / (a @ a + 1e-4) * a,
     ],
     "05.4": [mgda_padded],
+    "09.1": [
+        lambda sizes, T: solve("09.1", sizes, max(T, 1.0)),
+        lambda sizes, T: sizes / sizes.sum() if T <= 1 else solve("09.1", sizes, T),
+    ],
 }
 RIGHT = {
     "02.1": [
@@ -210,6 +225,9 @@ def half_written(g_a, g_b):
         ("05.3", half_written, "it is not finished: it raises NotImplementedError with g_a: a tensor ["),
         ("05.3", decorated_stub, "not attempted yet"),
         ("05.3", lambda a, b: exit(), "it raised SystemExit"),
+        ("09.2", functools.partial(lambda losses, tokens, more: print(end=more), more=""), "it returns nothing"),
+        ("09.2", Empty(), "not attempted yet"),
+        ("09.3", lambda x, W, A, B: solve("09.3", x, W.requires_grad_(), A, B), "`W.requires_grad`"),
         ("03.2", lambda logits, label: cross_entropy(label, logits), "it raised"),
     ],
 )

@@ -12,7 +12,16 @@ import torch
 
 from mtlkit.exercises import Exercise, LabExercise, Verdict
 from mtlkit.exercises.differences import Learning, NotATensorError, difference, learning
-from mtlkit.exercises.labruns import is_untouched, judged_of, mean_loss, phases, surroundings, was_steered
+from mtlkit.exercises.labruns import (
+    changes_of,
+    is_untouched,
+    judged_of,
+    learns,
+    mean_loss,
+    phases,
+    surroundings,
+    was_steered,
+)
 
 Pair = namedtuple("Pair", "mean_loss norm")
 NAN = float("nan")
@@ -157,20 +166,32 @@ def test_what_two_runs_must_have_in_common():
         given = {"seed": 0, "batch_size": 4, "weights": {}, "method": "MGDA", "rate": rate} | settings
         return SimpleNamespace(settings=given, schedule=schedule, records=records)
 
-    settings, data, rates = surroundings(run())
-    assert settings == {"seed": 0, "batch_size": 4} and data == {} and rates == [(1.0, 1), (0.5, 5)]
+    assert surroundings(run()) == (0, [None, 4], {}, {}, 1.0)
     assert surroundings(run(method="PCGrad", weights={"a": 3})) == surroundings(run())
     assert surroundings(run(seed=1)) != surroundings(run()) != surroundings(run(rate=0.1))
-    assert surroundings(run(data={"imbalance": 2}))[1] == {3: {"imbalance": 2}}
-    assert surroundings(run(data={"imbalance": 2}, at=650))[1] == {}
+    assert surroundings(run(data={"imbalance": 2})) == surroundings(run())  # changed later: see `changes_of`
+    begun = run(data={"imbalance": 2}, at=0, knobs={"imbalance": 1, "scenes": 9})
+    set_before = run(knobs={"imbalance": 2, "scenes": 9})
+    set_before.settings["data"] = {"imbalance": 2}
+    assert surroundings(begun) == surroundings(set_before) != surroundings(run())
+    assert changes_of(run(data={"imbalance": 2})) == {"rate", "data"}
+    assert changes_of(run(data={"imbalance": 2}, at=650)) == {"rate"}
+    changed = SimpleNamespace(records=[record(1), record(2, (1, 2)), record(3, method="MGDA")], schedule={2: {"a": 3}})
+    assert changes_of(changed) == {"weights", "method"} and changes_of(changed, 2) == {"weights"}
+    assert changes_of(SimpleNamespace(records=changed.records[:1], schedule={0: {"a": 3}, 1: {"a": 2}}), 1) == set()
 
 
 def test_what_was_touched():
     same = [record(step) for step in (1, 2, 3)]
-    assert is_untouched(same) and not was_steered(same)
-    assert is_untouched([record(1, (2, 2), method="EqualWeights")])
-    assert not is_untouched([*same, record(4, (1, 2))]) and was_steered([*same, record(4, (1, 2))])
-    assert not is_untouched([*same, record(4, method="PCGrad")])
+
+    def untouched(*records, **schedule):
+        return is_untouched(SimpleNamespace(records=records, schedule={2: schedule} if schedule else {}))
+
+    assert untouched(*same) and not was_steered(same) and untouched(record(1, method="EqualWeights"))
+    assert not untouched(record(1, (2, 2))) and not untouched(*same, data={"missing": 1.0})
+    assert not untouched(*same, record(4, (1, 2))) and was_steered([*same, record(4, (1, 2))])
+    assert not untouched(*same, record(4, method="PCGrad")) and not untouched(*same, record(4, rate=0.1))
+    assert learns(same) and not learns([*same, record(4, rate=0.0)])
     assert mean_loss([record(1, loss=1.0), record(2, loss=4.0), record(3, loss=None)], "classify") == 2.5
     assert mean_loss(same, "detect") is None
 

@@ -58,6 +58,12 @@ WRONG = {
     "04.1": (
         (steps((150, 1, 1), (150, 0, 1)), "that starves classify"),
         (steps((20, 1, 1), (300, 1, 0)), "let both learn first"),
+        (steps((150, 1, 0), (200, 1, 1)), "let both learn first"),  # the other way round
+        (steps((110, 1, 1), (150, 1, 0), (150, 1, 1)), "let both learn first"),
+        (steps((400, 1, 0)), "let both learn first"),
+        (steps((200, 1, 1), (80, 1, 0), (5, 0, 0), (75, 1, 0)), "classify must go on"),
+        (steps((150, 1, 1), (150, 1, 0), rate=0.0), "a learning rate of 0"),
+        (steps((150, 1, 1)) + steps((150, 1, 0), rate=0.0, first=151), "a learning rate of 0"),
         (steps((200, 1, 1), (100, 1, 0)), "not for long enough"),
         (steps((200, 1, 1), (100, 1, 0), (10, 1, 1), (100, 1, 0)), "not for long enough"),
         (steps((200, 1, 1), (200, 0, 0)), "classify must go on"),
@@ -76,6 +82,17 @@ WRONG = {
         (steps((660, 0.2, 1), method="PCGrad"), "choose static weights"),
         (steps((300, 0.2, 1)) + steps((360, 0.2, 1), method="PCGrad", first=301), "choose static weights"),
         (steps((300, 0.2, 1)) + steps((360, 0.2, 1), rate=0.1, first=301), "learning rate must stay the same"),
+        (steps((660, 0.2, 1), first=200), "this list begins at step 200"),
+        ([run(steps((660, 0.2, 1)), schedule={400: {"data": {"missing": 0.3}}})], "and so must the data"),
+        (
+            [
+                run(
+                    [r for r in steps((9000, 0.2, 1)) if r.step % 2],
+                    schedule={301: {"classify": 1.0}, 302: {"classify": 0.2}},
+                )
+            ],
+            "must stay the same",
+        ),
         (steps((660, 1, 1), scores=(0.9, 0.2)), "detect is too quiet"),
         (steps((660, 0.01, 1), scores=(0.3, 0.4)), "classify is too quiet"),
     ),
@@ -99,9 +116,20 @@ WRONG = {
                 run(steps((660, 1, 1), method="MGDA")),
                 run(steps((660, 1, 1)), schedule={5: {"data": {"scene_class": "digits"}}}),
             ],
-            "differ in seed, data or",
+            "changed its data on the way",
         ),
         ([run(steps((660, 1, 1), method="MGDA")), run(steps((660, 1, 1), scores=(0.5, 0.5)))], "try again"),
+        ([run(steps((660, 0, 0), method="Tchebycheff", scores=(0.1, 0.0))), run(steps((660, 0.5, 1)))], "sliders at 1"),
+        ([run(steps((660, 10, 10), method="MGDA", scores=(0.1, 0.0))), run(steps((660, 0.5, 1)))], "sliders at 1"),
+        ([run(steps((660, 1, 1), method="MGDA", rate=0.0)), run(steps((660, 0.5, 1), rate=0.0))], "not left alone"),
+        (
+            [
+                run(steps((300, 1, 1), method="MGDA") + steps((360, 1, 1), method="MGDA", rate=2.0, first=301)),
+                run(steps((300, 1, 1)) + steps((360, 1, 1), rate=2.0, first=301)),
+            ],
+            "not left alone",
+        ),
+        ([run(steps((660, 1, 1), method="MGDA"))], "now press Reset and steer by hand"),
     ),
 }
 
@@ -118,7 +146,14 @@ METHOD, HAND = (
 )
 RIGHT = {
     "04.1": [steps((200, 1, 1), (200, 1, 0), (200, 0, 0)), steps((150, 1, 1), (150, 1, 0))],
-    "04.2": [steps((200, 0.2, 1), (200, 1, 1)), steps((540, 0.2, 1)), steps((540, 1, 1), method="PCGrad")],
+    "04.2": [
+        steps((200, 0.2, 1), (200, 1, 1)),
+        steps((540, 0.2, 1)),
+        steps((540, 1, 1), method="PCGrad"),
+        steps((300, 1, 1)) + steps((240, 1, 1), rate=0.1, first=301),
+        [run(steps((540, 1, 1)), schedule={340: {"data": {"missing": 0.0}}})],
+        steps((540, 2, 2)),
+    ],
     "04.3": [
         steps((650, 0.2, 1), (20, 1, 1)),
         steps((650, 0.2, 1)) + steps((20, 0.2, 1), method="PCGrad", first=651),
@@ -134,6 +169,12 @@ RIGHT = {
         [METHOD, run(steps((10, 1, 1), method="MGDA")), HAND],
         [METHOD, HAND, run(steps((10, 0.2, 1)))],
         [METHOD, run(HAND.records + steps((10, 1, 1), method="MGDA", first=661))],
+        [METHOD, HAND, run(HAND.records, seed=1)],  # New seed, once it was won
+        [METHOD, HAND, run(steps((660, 0.2, 1), scores=(0.1, 0.1)))],
+        [
+            run(METHOD.records, schedule={0: {"data": {"scene_class": "digits"}}}),
+            Run({"seed": 0, "data": {"scene_class": "digits"}, "knobs": {"scene_class": "digits"}}, HAND.records),
+        ],  # set before the first step of one, before Reset of the other
     ],
 }
 
@@ -151,8 +192,10 @@ def test_more_that_it_forbids():
         "you 0.565, MGDA 0.600" in grade("04.5", [better, run(steps((660, 0.2, 1), scores=(0.85, 0.28, 0.6)))]).message
     )
     early, late = ({step: {"data": {"scene_class": "digits"}}} for step in (5, 640))
-    pair = [run(METHOD.records, schedule=early), run(HAND.records, schedule=late)]
-    assert "differ in seed, data" in grade("04.5", pair).message
+    assert "was not left alone" in grade("04.5", [run(METHOD.records, schedule=early), HAND]).message
+    assert "changed its data" in grade("04.5", [METHOD, run(HAND.records, schedule=late)]).message
+    begun = run(HAND.records, schedule={0: {"data": {"scene_class": "digits"}}})
+    assert "differ in seed, data" in grade("04.5", [METHOD, begun]).message
     assert grade("04.2", steps((560, 1, 1), (10, 2, 1))).state == "not attempted"
 
 

@@ -2,10 +2,12 @@
 
 import copy
 import dis
+import functools
 import inspect
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -101,9 +103,10 @@ class LabExercise(Statement):
     """Something to do in the live lab, judged by what it recorded.
 
     Attributes:
-        verdict: from the records of a run, or from runs, to what `check` prints. The solution takes the learner's
-            `lab` and makes such records with it.
-        of: "records" or "runs". Where records are judged, `lab.runs` will do, too: the last run is meant.
+        verdict: from a run, or from all runs, to what `check` prints. The solution takes the learner's `lab` and makes
+            such runs with it.
+        of: "records" of one run, or "runs". For records `lab.runs` will do, too: the last run is meant, and what was
+            set meanwhile is known in full.
     """
 
     verdict: Callable[[Any], "Verdict"]
@@ -116,16 +119,18 @@ class LabExercise(Statement):
         wanted = f"lab.{self.of}"
         if not isinstance(answer, list):
             return Verdict("wrong", f"expected a list, not {type(answer).__name__}: pass {wanted}")
-        if self.of == "records" and answer and hasattr(answer[-1], "records"):
-            answer = answer[-1].records
-        if not all(hasattr(each, "records" if self.of == "runs" else "losses") for each in answer):
+        runs: list[Any] = answer
+        if self.of == "records":
+            whole = bool(answer) and hasattr(answer[-1], "records")
+            runs = [answer[-1] if whole else SimpleNamespace(records=answer, settings={}, schedule={})]
+        if not all(hasattr(run, "records") and all(hasattr(r, "losses") for r in run.records) for run in runs):
             return Verdict("wrong", f"this is not a list of {self.of}: pass {wanted}")
-        records = answer if self.of == "records" else [record for run in answer for record in run.records[:1]]
+        records = [record for run in runs for record in run.records[:1]]
         if unknown := [task for record in records[:1] for task in record.weights if task not in ("classify", "detect")]:
             return Verdict(
                 "wrong", f"that lab has a task {unknown[0]!r}: expected a lab on the scenes, with classify and detect"
             )
-        return self.verdict(answer)
+        return self.verdict(runs if self.of == "runs" else runs[0])
 
 
 @dataclass(frozen=True)
@@ -244,8 +249,11 @@ def _is_raised_by_a_line(error: Exception) -> bool:
 
 def _is_stub(answer: Function) -> bool:
     """Whether a function does nothing but return."""
-    if (code := getattr(inspect.unwrap(answer), "__code__", None)) is None:
-        return True
+    while isinstance(answer := inspect.unwrap(answer), functools.partial):
+        answer = answer.func
+    code = getattr(answer if hasattr(answer, "__code__") else type(answer).__call__, "__code__", None)
+    if code is None:  # not written in Python
+        return False
     does = {step.opname for step in dis.get_instructions(code)}
     return does <= {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR", "COPY_FREE_VARS"}
 

@@ -21,15 +21,35 @@ def judged_of(records: Sequence[Any]) -> tuple[Sequence[Any], Any]:
 
 
 def surroundings(run: Any) -> tuple[Any, ...]:
-    """Return what two runs must have in common: all but weights and method."""
-    settings = {name: value for name, value in run.settings.items() if name not in ("weights", "method", "rate")}
-    data = {step: change["data"] for step, change in run.schedule.items() if "data" in change and step < ENOUGH}
-    return settings, data, [(key, part[0].step) for key, part, _ in phases(judged_run(run)[0], lambda r: r.rate)]
+    """Return what two runs must have in common at their first step: all but weights and method."""
+    first = run.schedule.get(0, {}).get("data", {})  # it was set after the run was made
+    seed, *others = (run.settings.get(name) for name in ("seed", "case", "batch_size"))
+    return seed, others, *((run.settings.get(name) or {}) | first for name in ("knobs", "data")), run.records[0].rate
 
 
-def is_untouched(records: Sequence[Any]) -> bool:
-    """Whether nobody has set anything: equal static weights all along."""
-    return all(r.method in ("StaticWeights", "EqualWeights") and len(set(r.weights.values())) == 1 for r in records)
+def is_untouched(run: Any, until: int = ENOUGH) -> bool:
+    """Whether nobody has set anything: static weights of 1, one learning rate and the same data all along."""
+    usual = all(r.method in ("StaticWeights", "EqualWeights") and set(r.weights.values()) == {1.0} for r in run.records)
+    return usual and not changes_of(run, until) & {"rate", "data"}
+
+
+def changes_of(run: Any, until: int = ENOUGH) -> set[str]:
+    """Return what was changed after the first of so many steps: "rate", "data", "method", "weights"."""
+    records = [record for record in run.records if record.step <= until]
+    found = {
+        name
+        for name in ("rate", "method", "weights")
+        for a, b in pairwise(records)
+        if getattr(a, name) != getattr(b, name)
+    }
+    noted = {name for done, changes in run.schedule.items() if 0 < done < until for name in changes}
+    words = {"rate", "method", "data"}
+    return found | noted & words | ({"weights"} if noted - words else set())
+
+
+def learns(records: Sequence[Any]) -> bool:
+    """Whether the learning rate was never 0."""
+    return all(record.rate != 0 for record in records)
 
 
 def was_steered(records: Sequence[Any]) -> bool:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mtlkit.exercises.differences import learning
-from mtlkit.exercises.engine import Exercise
+from mtlkit.exercises.engine import Exercise, powers
 from mtlkit.exercises.questions import Option, Question
 
 
@@ -18,7 +18,7 @@ def _sizes(generator: torch.Generator) -> tuple[Tensor, float]:
     sizes = torch.randint(
         10, 10_000, (int(torch.randint(2, 7, (), generator=generator)),), generator=generator
     ).double()
-    return sizes, float(0.5 + 4 * torch.rand((), generator=generator))
+    return sizes, float(powers(generator, -0.5, 0.5))
 
 
 def accumulated_loss(losses, tokens):
@@ -140,7 +140,8 @@ EXERCISES = (
         "Operations of a step",
         "Write `step_flops(width, layers, tokens)`: how many floating-point operations the matrices of the blocks cost "
         "in one training step. A block has matrices of $12\\,\\text{width}^2$ numbers in all; each number costs two "
-        "operations per token forward, and the backward pass costs twice the forward pass.",
+        "operations per token forward, and the backward pass costs twice the forward pass. The exact whole number is asked "
+        "for.",
         2,
         8,
         (
