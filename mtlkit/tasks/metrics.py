@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -265,7 +266,8 @@ def delta_m(
         lower_is_better: names of the scores that are errors.
 
     Raises:
-        ValueError: if the names differ, there are none, a baseline is 0, or `lower_is_better` has another name.
+        ValueError: if the names differ, there are none, a baseline is 0 or not finite, or `lower_is_better` has another
+            name.
     """
     lower_is_better = [lower_is_better] if isinstance(lower_is_better, str) else lower_is_better
     if not scores or (unknown := [name for name in lower_is_better if name not in scores]):
@@ -273,8 +275,8 @@ def delta_m(
         raise ValueError(f"{named}: expected names among {', '.join(baselines)}")
     if scores.keys() != baselines.keys():
         raise ValueError(f"scores of {', '.join(scores)} cannot be compared with baselines of {', '.join(baselines)}")
-    if zero := [name for name, baseline in baselines.items() if baseline == 0]:
-        raise ValueError(f"the baseline of {zero[0]!r} is 0: a gain relative to it is undefined")
+    if zero := [name for name, baseline in baselines.items() if baseline == 0 or not math.isfinite(baseline)]:
+        raise ValueError(f"the baseline of {zero[0]!r} is {baselines[zero[0]]}: a gain relative to it is undefined")
     gains = [
         (-1 if name in lower_is_better else 1) * (score - baselines[name]) / abs(baselines[name])
         for name, score in scores.items()

@@ -92,6 +92,30 @@ def check_finite(what: str, tasks: Sequence[str], values: Sequence[float]) -> No
             raise NotFiniteError(what, task, value)
 
 
+def narrowed(numbers: Tensor, like: Tensor) -> Tensor:
+    """Return `numbers` in the type of `like`.
+
+    Raises:
+        WeightingError: if they are too large for it. On a GPU looking means waiting: there the loss scale looks.
+    """
+    narrow = numbers.to(like.dtype)
+    if like.dtype == torch.float16 and like.device.type == "cpu" and not narrow.isfinite().all():
+        raise WeightingError("the combined gradient is too large for float16: lower the loss scale, or use bfloat16")
+    return narrow
+
+
+def at_least(method: object, name: str, value: float, least: float = 0.0, *, open: bool = True) -> float:
+    """Return a number that a method is made with, once it is seen to be finite and at least (or above) `least`.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if not (least < value if open else least <= value) or not value < float("inf"):
+        bound = f"above {least:g}" if open else f"of {least:g} or more"
+        raise ValueError(f"{type(method).__name__}({name}={value}): expected a finite number {bound}")
+    return value
+
+
 def values_of(losses: Mapping[str, Tensor]) -> Tensor:
     """Return the losses as numbers `[K]` in float64, on their device.
 

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from mtlkit.machine import ALONE, Group
 from mtlkit.weighting.base import Losses, Update, Weighting, as_parts
-from mtlkit.weighting.checks import WeightingError, constants, names
+from mtlkit.weighting.checks import WeightingError, at_least, constants, names
 from mtlkit.weighting.gradients import GradientWeighting
 from mtlkit.weighting.graph import Shared
 from mtlkit.weighting.solvers import (
-    NEARLY_STATIONARY,
     ROUNDING,
     STATIONARY,
     Array,
@@ -59,7 +58,7 @@ class CAGrad(GradientWeighting):
 
     def __init__(self, c: float = 0.5, at: str = "parameters") -> None:
         super().__init__(at)
-        self.c = c
+        self.c = at_least(self, "c", c, open=False)
 
     def weigh(self, J: Array, tasks: Sequence[str]) -> Array:
         """Return the weights of all g_i in d; that of a zero gradient says nothing and is 1 / K."""
@@ -78,9 +77,8 @@ class CAGrad(GradientWeighting):
             return w, float(np.linalg.norm(w @ J)) / mu
 
         least = np.linalg.norm(shortest(J) @ J)  # ‖g_w‖ is between the shortest of all and the longest g_i
-        low, high = np.log(
-            np.array([max(least, 1e-6 * norms[norms > 0].min() / size), 2 * norms.max() / size]) / self.c
-        )
+        surely = 1e-12 * norms.max() if len(J) == 2 else 1e-6 * norms[norms > 0].min()  # below, w may be rounding
+        low, high = np.log(np.array([max(least, surely / size), 2 * norms.max() / size]) / self.c)
         if away(low)[1] <= self.c:  # the best direction of all lies inside the ball
             more = away(low)[0] * np.exp(-low)
         else:
@@ -93,13 +91,14 @@ class SDMGrad(GradientWeighting):
     """d = (g_w + λ g_0) / (1 + λ), w on the simplex the minimum of ‖g_w + λ g_0‖², g_w = Σ w_i g_i, g_0 the mean.
 
     Xiao, Ban, Ji, "Direction-oriented multi-objective learning", NeurIPS 2023. λ = 0 is MGDA, λ → ∞ the mean gradient.
-    The paper moves w by a few stochastic steps, with the gradients of two independent batches, whose product is an
-    unbiased estimate; here w is the minimum for the batch at hand.
+    The paper moves w by a few stochastic steps from where it was, with the gradients of two independent batches, whose
+    product is an unbiased estimate, takes d from a third, and its code multiplies d by K; here w is the minimum for the
+    batch at hand. Its variant that draws some of the objectives is not here.
     """
 
     def __init__(self, lam: float = 0.3, at: str = "parameters") -> None:
         super().__init__(at)
-        self.lam = lam
+        self.lam = at_least(self, "lam", lam, open=False)
 
     def weigh(self, J: Array, tasks: Sequence[str]) -> Array:
         """Return the weights of all g_i in d."""
@@ -164,28 +163,27 @@ class FairGrad(_UnitWeighting):
     """G w = w^{-1/α}: α-fair shares of the gain g_i·d (Ban, Ji, ICML 2024).
 
     α = 1 is Nash's bargain, α → ∞ makes all gains equal. With α other than 1 the length of d changes with the scale of
-    the losses, its direction does not. Where the gradients cancel (Pareto stationary) there is no such w, or none that
-    16 digits can hold: then d is the shortest vector of their hull, which is nearly or exactly 0.
+    the losses, its direction does not. Where the gradients cancel (Pareto stationary) there is no such w: if the hull
+    of the *unit* gradients comes nearer to 0 than 3e-5, as much as float32 can tell, d is its shortest vector.
+
+    Raises:
+        WeightingError: if w is not found, which can happen for α below ½ where gradients nearly cancel.
     """
 
     def __init__(self, alpha: float = 2.0, at: str = "parameters") -> None:
         super().__init__(at)
-        self.alpha = alpha
+        self.alpha, self.solved = at_least(self, "alpha", alpha), True
 
     def weigh_units(self, U: Array, norms: Array) -> Array:
         """Return β."""
         stuck = shortest(U)
         left = np.linalg.norm(stuck @ U)
-        if left < STATIONARY:
+        self.solved = bool(left >= STATIONARY)
+        if not self.solved:
             return stuck if left > ROUNDING else np.zeros(len(U))
         p = 1 / self.alpha
         size = np.exp(np.log(norms).mean())
-        try:
-            return size ** ((p - 1) / (p + 1)) * power_balance(U, norms / size, p)
-        except WeightingError:
-            if left < NEARLY_STATIONARY:  # the weights are so large that their digits do not reach
-                return stuck
-            raise
+        return size ** ((p - 1) / (p + 1)) * power_balance(U, norms / size, p)
 
 
 class NashMTL(FairGrad):
@@ -210,7 +208,9 @@ class NashMTL(FairGrad):
     def weigh(self, J: Array, tasks: Sequence[str]) -> Array:
         """Return α and keep it for the steps that follow, unless the gradients cancel."""
         w = super().weigh(J, tasks)
-        self.alphas |= {task: alpha for task, alpha in zip(names(tasks, len(J)), w.tolist(), strict=True) if alpha > 0}
+        if self.solved:
+            known = zip(names(tasks, len(J)), w.tolist(), strict=True)
+            self.alphas |= {task: alpha for task, alpha in known if alpha > 0}
         return w
 
     def backward(self, losses: Losses, model: Any, group: Group = ALONE, shared: Shared = None) -> Update:
@@ -237,7 +237,8 @@ class IMTLG(_UnitWeighting):
     """u_i·d equal for all i, Σ w_i = 1 (Liu et al., "Towards impartial multi-task learning", ICLR 2021).
 
     w may be negative. Where norms differ widely, Σ w = 1 can even turn d against all tasks alike; here it is then
-    reversed (Σ w = -1). d = 0 where no direction has equal projections other than 0, or rounding hides it.
+    reversed (Σ w = -1). d = 0 where no direction has equal projections other than 0, or rounding hides it. For two
+    tasks w_i = (1 / ‖g_i‖) / Σ_j (1 / ‖g_j‖).
 
     Raises:
         WeightingError: where the weights that equalise the projections sum to 0.

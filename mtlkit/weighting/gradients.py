@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mtlkit.machine import ALONE, Group
 from mtlkit.weighting.base import Losses, Update, Weighting, adding_up, as_parts, refuse_data_parallel
-from mtlkit.weighting.checks import NotFiniteError, WeightingError, check_finite, constants, names
+from mtlkit.weighting.checks import NotFiniteError, WeightingError, check_finite, constants, names, narrowed
 from mtlkit.weighting.graph import Shared, feature_tensors, reached, shared_parameters
 from mtlkit.weighting.rows import add_gradients, split_rows, task_gradients
 from mtlkit.weighting.solvers import Array
@@ -55,7 +55,7 @@ class GradientWeighting(Weighting):
         tasks = names(tasks, len(jacobian))
         w = constants(self.weigh(coordinates(jacobian, tasks, group), tasks).tolist(), gramian(jacobian[:, :0]))
         self.factors |= zip(tasks, w.unbind(), strict=True)
-        return torch.cat([(w @ block.double()).to(jacobian.dtype) for block in jacobian.split(BLOCK, 1)])
+        return torch.cat([narrowed(w @ block.double(), jacobian) for block in jacobian.split(BLOCK, 1)])
 
     def one_pass(self, parts: int) -> bool:
         """Never: the tasks' gradients are taken one by one."""

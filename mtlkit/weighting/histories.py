@@ -1,5 +1,6 @@
 """Balancing by what the tasks' gradients were before. Each class is one method, in the symbols of its paper."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from mtlkit.machine import ALONE, Group
 from mtlkit.weighting.base import Losses, Update, as_parts, refuse_data_parallel
-from mtlkit.weighting.checks import WeightingError, check_finite, names
+from mtlkit.weighting.checks import WeightingError, check_finite, names, narrowed
 from mtlkit.weighting.gradients import GradientWeighting
 from mtlkit.weighting.graph import Shared, shared_parameters
 from mtlkit.weighting.losses import positive
@@ -95,7 +96,8 @@ class DBMTL(_HistoryWeighting):
     """d = Σ α_i ĝ_i, α_i = max_j ‖ĝ_j‖ / ‖ĝ_i‖, ĝ_i a running mean of ∇ log l_i (Lin et al., arXiv:2308.12029).
 
     "Dual balancing": the logarithm makes losses of any scale alike, α makes all gradients as long as the longest. The
-    heads get ∇ log l_i. ĝ_i ← β_t ĝ_i + (1 - β_t) g_i with β_t = β / t^decay, from 0.
+    heads get ∇ log l_i. ĝ_i ← β_t ĝ_i + (1 - β_t) g_i with β_t = β / t^decay, from 0; public code often sets the decay
+    to 0. Nothing is added to l_i or ‖ĝ_i‖; a mean below 1e-12 of the longest counts as 0.
 
     Args:
         beta: β; 0 looks at the present step only.
@@ -120,7 +122,7 @@ class DBMTL(_HistoryWeighting):
         self.kept |= zip(tasks, torch.where(sound, mean, before).unbind(), strict=True)
         self.factors |= zip(tasks, alpha.unbind(), strict=True)
         direction = sum(a * row.double() for a, row in zip(alpha, mean, strict=True))
-        return torch.as_tensor(direction).to(mean), (heads / size).sum(0)
+        return narrowed(torch.as_tensor(direction), mean), (heads / size).sum(0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the running means."""
@@ -137,8 +139,8 @@ class ExcessMTL(_HistoryWeighting):
 
     e_i = Σ_p g_ip² / √(Σ_t g_ip²) estimates by how much the loss of task i can still fall (its excess risk, with
     AdaGrad's diagonal for the curvature): a task that is far from its end weighs more, one that is merely noisy does
-    not. The paper's weights sum to 1. e_i(0) is the first that is not 0. Where a
-    batch lacks some tasks, the weights of the others sum to their number.
+    not. The paper's weights sum to 1. e_i(0) is the first that is not 0. Where a batch lacks some tasks, the weights of
+    the others sum to their number. The paper's code adds 1e-7 under the root, which slows what gradients so small do.
 
     Args:
         eta: η.
@@ -148,7 +150,7 @@ class ExcessMTL(_HistoryWeighting):
         super().__init__()
         self.eta = eta
         self.first: dict[str, Tensor] = {}  # e_i(0)
-        self.logits: dict[str, Tensor] = {}  # log w_i
+        self.logits: dict[str, Tensor] = {}  # log w_i, of tasks that are absent, too
 
     def update(self, shared: Tensor, heads: Tensor, losses: Tensor, tasks: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return Σ w_i g_i of all parameters."""
@@ -165,10 +167,12 @@ class ExcessMTL(_HistoryWeighting):
             moved = torch.where(known > 0, self.eta * now / known, 0.0)
             self.first[task] = torch.where(known > 0, known, now)
             log_w.append(moved + self.logits[task].to(now) if task in self.logits else moved)
-        w = len(tasks) * torch.softmax(torch.stack(log_w), 0)
-        self.logits |= zip(tasks, w.log().unbind(), strict=True)
+        total = torch.logsumexp(torch.stack(log_w), 0) - math.log(len(tasks))
+        self.logits |= zip(tasks, log_w, strict=True)
+        self.logits = {task: log.to(total) - total for task, log in self.logits.items()}
+        w = torch.stack([self.logits[task] for task in tasks]).exp()
         self.factors |= zip(tasks, w.unbind(), strict=True)
-        return w.to(shared) @ shared, w.to(heads) @ heads
+        return narrowed(w.to(squares) @ shared.to(squares), shared), w.to(heads) @ heads
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums of squares, the first excess risks and the weights."""

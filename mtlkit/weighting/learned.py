@@ -14,6 +14,8 @@ from mtlkit.weighting.graph import Shared, last_shared, shared_parameters
 from mtlkit.weighting.losses import positive
 from mtlkit.weighting.rows import task_gradients
 
+TINY = torch.finfo(torch.double).tiny
+
 
 class _OneNumberPerTask(Weighting):
     """Methods that learn one number per task, with an Adam of their own: no weight decay, away from the model's."""
@@ -180,7 +182,8 @@ class GradNorm(Weighting):
         alpha: how strongly slow tasks are pulled forward; 0 makes all norms equal.
         lr: of the gradient descent on w.
         scale_free: divide each step of w by the mean of ‖g_i‖, so that it does not depend on how large the losses are.
-            The paper does not: False is its step. No w falls below 0.001, here; the paper sets no bound.
+            The paper does not: False is its step. A step takes no w below 0.001 (before Σ w_i = K is restored); the
+            paper sets no bound. A task whose gradient is 0 is left out of the means.
     """
 
     linear = True
@@ -239,10 +242,10 @@ class GradNorm(Weighting):
         pulls = norms > 0  # a task without a gradient has nothing to balance, and must not starve the others
         number = pulls.sum().clamp(min=1)
         progress = torch.where(first == 0, 1.0, losses / first)
-        r = progress / ((progress * pulls).sum() / number).clamp(min=1e-12)
+        r = progress / ((progress * pulls).sum() / number).clamp(min=TINY)
         target = ((w * norms).sum() / number * r**self.alpha).detach()
         (slope,) = torch.autograd.grad((w * norms - target).abs().sum(), w)
-        unit = norms.mean().clamp(min=1e-12) if self.scale_free else 1.0
+        unit = norms.mean().clamp(min=TINY) if self.scale_free else 1.0
         moved = (w.detach() - self.lr * slope / unit).clamp(min=1e-3)
         moved = torch.where(norms.isfinite().all(), moved, w.detach())  # not so where float16 has overflowed
         self.w |= zip(tasks, (moved * w.detach().sum() / moved.sum()).unbind(), strict=True)

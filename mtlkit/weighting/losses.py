@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mtlkit.weighting.base import Weighting
-from mtlkit.weighting.checks import WeightingError, constants, names
+from mtlkit.weighting.checks import WeightingError, at_least, constants, names
 
 
 class StaticWeights(Weighting):
@@ -81,7 +81,7 @@ class DWA(Weighting):
 
     def __init__(self, temperature: float = 2.0, window: int = 100) -> None:
         super().__init__()
-        self.temperature, self.window, self.step = temperature, window, 0
+        self.temperature, self.window, self.step = at_least(self, "temperature", temperature), window, 0
         self.sums: dict[str, list[Tensor]] = {}  # of this window: sum and number of losses
         self.means: dict[str, list[Tensor]] = {}  # of the last two windows: l(t-2), l(t-1)
 
@@ -122,7 +122,7 @@ class UWSO(Weighting):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        self.temperature = temperature
+        self.temperature = at_least(self, "temperature", temperature)
 
     def total(self, losses: Tensor, tasks: Sequence[str] = ()) -> Tensor:
         """Return Σ w_i l_i; Σ w_i = 1."""
@@ -192,7 +192,7 @@ class SmoothTchebycheff(Tchebycheff):
         ideal: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(preference, ideal)
-        self.mu = mu
+        self.mu = at_least(self, "mu", mu)
 
     def total(self, losses: Tensor, tasks: Sequence[str] = ()) -> Tensor:
         """Return the smooth maximum `[]`."""

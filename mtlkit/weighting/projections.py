@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mtlkit.machine import ALONE, Group
-from mtlkit.weighting.checks import check_finite, names
+from mtlkit.weighting.checks import check_finite, names, narrowed
 from mtlkit.weighting.gradients import GradientWeighting
 from mtlkit.weighting.solvers import Array
 
@@ -85,7 +85,8 @@ class GradVac(_SeededWeighting):
                 cos = float(np.clip(moved @ J[j] / (length * norms[j]), -1, 1))
                 phi = min(row.get(tasks[j], 0.0), MOST_ALIKE)
                 if cos < phi:
-                    sin, sin_phi = np.sqrt(1 - cos**2), np.sqrt(1 - phi**2)
+                    sin = np.linalg.norm(moved / length - cos * J[j] / norms[j])  # exact near 180°, unlike √(1 - cos²)
+                    sin_phi = np.sqrt(1 - phi**2)
                     c[j] += length * (phi * sin - cos * sin_phi) / (norms[j] * sin_phi)
                 row[tasks[j]] = (1 - self.beta) * phi + self.beta * cos
         return coefficients.sum(0)
@@ -109,10 +110,12 @@ class GradDrop(_SeededWeighting):
 
     def combine(self, jacobian: Tensor, tasks: Sequence[str] = (), group: Group = ALONE) -> Tensor:
         """Return the sum `[P]` of what is kept."""
+        wide = torch.promote_types(jacobian.dtype, torch.float32)  # a half would round what is drawn to 1
         if jacobian.device.type == "cpu":
-            check_finite("gradient's sum", names(tasks, len(jacobian)), jacobian.sum(1).tolist())
-        positive, negative = jacobian.clamp(min=0).sum(0), jacobian.clamp(max=0).sum(0)
-        return torch.where(self.draw(positive) * (positive - negative) < positive, positive, negative)
+            check_finite("gradient's sum", names(tasks, len(jacobian)), jacobian.sum(1, dtype=wide).tolist())
+        positive, negative = jacobian.clamp(min=0).sum(0, dtype=wide), jacobian.clamp(max=0).sum(0, dtype=wide)
+        kept = torch.where(self.draw(positive) * (positive - negative) < positive, positive, negative)
+        return narrowed(kept, jacobian)
 
     def draw(self, like: Tensor) -> Tensor:
         """Return numbers in 0..1, as many as in `like [P]`, drawn where it is."""

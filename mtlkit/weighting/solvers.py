@@ -14,8 +14,8 @@ from mtlkit.weighting.checks import WeightingError
 Array = NDArray[np.float64]
 RANK = 1e-9  # singular values below this part of the largest are rounding, not signal
 ROUNDING = 1e-7  # unit gradients that cancel to less than this: what is left of them is rounding
-NEARLY_STATIONARY = 1e-3  # unit gradients that cancel to less than this may have no such direction
-STATIONARY = 3e-5  # ... than this leave no direction that is good for all and whose weights can be written down
+STATIONARY = 3e-5  # ... than this leave no direction that is good for all and that float32 could tell from rounding
+NARROW = 0.99  # unit gradients with larger cosines are told apart by their differences
 DIGITS = 4e9  # the sum of weights for gains of 1 beyond which rounding takes more than a millionth of the gains
 
 
@@ -38,6 +38,11 @@ def shortest(J: Array) -> Array:
     norms = np.linalg.norm(J, axis=1)
     if (norms == 0).any():
         return (norms == 0) / (norms == 0).sum()
+    if len({row.tobytes() for row in J}) < len(J):  # equal gradients share a weight
+        rows, which, number = np.unique(J, axis=0, return_inverse=True, return_counts=True)
+        return (shortest(rows) / number)[which.reshape(-1)]
+    if len(J) == 1:
+        return np.ones(1)
     if len(J) == 2:  # the foot of the perpendicular on the line between the two, if it lies between them
         gap = J[1] - J[0]
         if not gap.any():
@@ -54,6 +59,12 @@ def equal_gains(U: Array) -> tuple[Array, bool]:
 
     β = 0 where the weights are so large that rounding would take the gains from d: where gradients nearly cancel.
     """
+    if len(U) == 2:
+        both = U[0] + U[1]
+        size = both @ both / 2  # 1 + their cosine
+        return (np.full(2, 1 / size), True) if size > 2 / DIGITS else (np.zeros(2), False)
+    if len(U) > 2 and (U @ U.T).min() > NARROW and (beta := _equal_in_a_narrow_cone(U)) is not None:
+        return beta, True
     W, sizes, _ = np.linalg.svd(U, full_matrices=False)
     W, sizes = W[:, sizes > RANK * sizes[0]], sizes[sizes > RANK * sizes[0]]
     ones = W.sum(0)
@@ -61,6 +72,24 @@ def equal_gains(U: Array) -> tuple[Array, bool]:
     if np.abs(beta).sum() > DIGITS:
         return np.zeros(len(U)), False
     return beta, bool(np.abs(W @ ones - 1).max() < 1e-6)
+
+
+def _equal_in_a_narrow_cone(U: Array) -> Array | None:
+    """Return β as `equal_gains` does, for nearly parallel U; `None` where there is none, or gradients are equal.
+
+    u_i·d = 1 for all i means (u_i - u_0)·d = 0, and (u_i - u_0)·u_0 = -‖u_i - u_0‖² / 2: with d = Σ β_i u_i, the
+    γ_i = β_i / Σ β_j are barycentric coordinates of the centre of the circle through them, which U⁺ would round away.
+    """
+    apart = U[1:] - U[0]
+    sizes = np.linalg.norm(apart, axis=1)
+    if sizes.min() < ROUNDING**2:
+        return None
+    V, spread, _ = np.linalg.svd(apart / sizes[:, None], full_matrices=False)
+    if len(spread) < len(apart) or spread[-1] <= RANK * spread[0]:
+        return None
+    gamma = V @ (V.T @ (sizes / 2) / spread**2) / sizes
+    beta = np.append(1 - gamma.sum(), gamma)
+    return beta / (U[0] @ (beta @ U))
 
 
 def power_balance(U: Array, lengths: Array, p: float) -> Array:
