@@ -12,6 +12,9 @@ FILES = {file.name[:2]: file for file in (Path(__file__).parents[1] / "notebooks
 NUMBER = r"(-?\d{1,3}(?:,\d{3})+|-?\d+(?:\.\d+)?)"
 # what a reader takes for a finding: a decimal, thousands, a percentage, a multiple
 FINDING = re.compile(r"(?<![\w.,-])(?:\d{1,3}(?:,\d{3})+|\d+\.\d+(?! ·)|\d+ %|\d+(?:\.\d+)? times)(?!\.?\d)")
+WORDS = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+COUNTED = "seeds|steps|methods|hours|comparisons|epochs|splits|runs"
+COUNT = re.compile(rf"\b(\d+|{'|'.join(WORDS)}) (?:other |more |further )?(?:{COUNTED})\b", re.IGNORECASE)
 NOT_PROSE = re.compile(r"\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|exercise \d+\.\d|\]\([^)]*\)")
 
 
@@ -36,6 +39,30 @@ def printed(number, pattern):
 
 def value(said):
     return float(said.replace(",", ""))
+
+
+def counted(word):
+    """Return the whole number that a word says; 0 for no number."""
+    return int(word) if word.isdigit() else WORDS.index(word) + 2 if word in WORDS else 0
+
+
+@cache
+def shown(number):
+    """Return what stands in a notebook's code and in what it has printed or drawn."""
+    parts = [cell.source for cell in cells(number) if cell.cell_type == "code"]
+    for output in (o for cell in cells(number) if cell.cell_type == "code" for o in cell.outputs):
+        parts += [output.get("text", ""), str(output.get("data", {}).get("text/plain", ""))]
+    return "\n".join(parts)
+
+
+@cache
+def told_by_tables(prefixes, seeds=False):
+    """Return what the heads of tables say, or the numbers of seeds in them."""
+    folder = Path(__file__).parents[1] / "data" / "results"
+    found = [file for prefix in prefixes for file in folder.glob(f"{prefix}*.csv")]
+    if seeds:
+        return " ".join(str(len({row.seed for row in read(file.stem)})) for file in found)
+    return "\n".join(line for file in found for line in file.read_text().splitlines() if line.startswith("#"))
 
 
 @cache

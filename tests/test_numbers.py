@@ -1,12 +1,29 @@
 """What the notebooks say in numbers, held against the tables, the code and the outputs that the numbers are from."""
 
+import inspect
 import math
 import re
 from functools import cache
 
 import numbers_fields
 import pytest
-from numbers_said import FILES, FINDING, NOT_PROSE, NUMBER, ends, gap, mean, printed, table, text_of, value
+from numbers_said import (
+    COUNT,
+    FILES,
+    FINDING,
+    NOT_PROSE,
+    NUMBER,
+    counted,
+    ends,
+    gap,
+    mean,
+    printed,
+    shown,
+    table,
+    text_of,
+    told_by_tables,
+    value,
+)
 from test_landscape import ends_apart
 
 from mtlkit.cases import find_case
@@ -33,6 +50,8 @@ from mtlkit.experiments.ranks import PUBLISHED_QM9, agreement
 from mtlkit.experiments.troubles import SIZES as MIXED
 from mtlkit.insight import ATTRIBUTIONS
 from mtlkit.lab import MixingExplorer
+from mtlkit.lab.landscape.landscape import Landscape
+from mtlkit.lab.live.branch import SCORE_EVERY
 from mtlkit.model import add_adapters
 from mtlkit.weighting import METHODS, GradientWeighting
 
@@ -483,6 +502,38 @@ GIVEN = {
     ],
 }
 
+# notebook → which tables it tells of; their heads say how many steps, their rows how many seeds
+TABLES = {
+    "05": ("weighting_",),
+    "06": ("claims_",),
+    "07": ("architectures_",),
+    "08": ("fields_language",),
+    "09": ("text",),
+    "10": ("fields_speech",),
+    "11": ("fields_tumours", "fields_cells"),
+    "12": ("fields_roads",),
+    "13": ("insight_",),
+    "14": ("frontiers_",),
+}
+# notebook → counts that its text has from elsewhere: what it says → the number, or `None` where it asks for so much
+COUNTS = {
+    "00": {"It moves every 128 steps": lambda: SCORE_EVERY},
+    "02": {"on its way after 100 steps": lambda: inspect.signature(Landscape.path).parameters["steps"].default},
+    "04": {"the two scores to be in 200 steps": lambda: None, "200 steps later": lambda: None},
+    "05": {
+        "All eight methods": lambda: 8,
+        "Three methods, NashMTL": lambda: len(compared("scenes").better()),
+    },
+    "12": {"after 100 steps, six": lambda: None},
+    "14": {
+        "run for 300 steps, and write": lambda: None,
+        "Three seeds. After 300": lambda: None,
+        "for ten steps, sees": lambda: 10,
+        "ten steps ahead": lambda: 10,
+    },
+    "15": {"run for 400 steps with": lambda: None},
+}
+
 CLAIMS |= numbers_fields.CLAIMS
 GIVEN |= numbers_fields.GIVEN
 
@@ -508,6 +559,29 @@ def test_every_number_in_the_text_has_a_source(number):
     known += [m.span() for m in NOT_PROSE.finditer(text)]
     loose = [m for m in FINDING.finditer(text) if not any(a <= m.start() < b for a, b in known)]
     assert not loose, [text[max(0, m.start() - 50) : m.end() + 20] for m in loose]
+
+
+@pytest.mark.parametrize("number", sorted(FILES))
+def test_every_count_of_steps_and_seeds_has_a_source(number):
+    """It is a claim, or in the notebook's code, or in a table's head, or is given above."""
+    text = text_of(number)
+    known = [m.span() for claim, _ in CLAIMS[number] for m in re.finditer(claim.replace("N", NUMBER), text)]
+    known += [m.span() for phrase in GIVEN[number] for m in re.finditer(re.escape(phrase), text)]
+    known += [m.span() for m in NOT_PROSE.finditer(text)]
+    for phrase, source in COUNTS.get(number, {}).items():
+        assert phrase in text, f"notebook {number} no longer says {phrase!r}"
+        said = next(word for word in re.findall(r"\w+", phrase.lower()) if counted(word))
+        assert source() in (None, counted(said)), phrase
+        known += [m.span() for m in re.finditer(re.escape(phrase), text)]
+    tables = TABLES.get(number, ())
+    sources = shown(number) + "\n" + told_by_tables(tables)
+    for found in COUNT.finditer(text):
+        if not any(a <= found.start() < b for a, b in known):
+            exact = rf"(?<![\d.]){counted(found[1].lower())}(?![\d.]|,\d)"
+            of_seeds = tables and found[0].endswith("seeds")
+            assert re.search(exact, told_by_tables(tables, seeds=True) if of_seeds else sources), text[
+                max(0, found.start() - 50) : found.end() + 20
+            ]
 
 
 def test_the_verdicts_of_notebook_05_follow_from_its_tables():
