@@ -44,6 +44,7 @@ from mtlkit.experiments import (
 )
 from mtlkit.experiments.architectures import HARD
 from mtlkit.experiments.beyond.insight import LAYERS
+from mtlkit.experiments.beyond.search import EVERY
 from mtlkit.experiments.claims import LABELS
 from mtlkit.experiments.fields.language import FEW, LOW
 from mtlkit.experiments.ranks import PUBLISHED_QM9, agreement
@@ -521,15 +522,16 @@ COUNTS = {
     "02": {"on its way after 100 steps": lambda: inspect.signature(Landscape.path).parameters["steps"].default},
     "04": {"the two scores to be in 200 steps": lambda: None, "200 steps later": lambda: None},
     "05": {
-        "All eight methods": lambda: 8,
+        "All eight methods": lambda: len(re.findall(r" w = .* gains +\d.*, +\d", shown("05"))),
         "Three methods, NashMTL": lambda: len(compared("scenes").better()),
     },
     "12": {"after 100 steps, six": lambda: None},
     "14": {
         "run for 300 steps, and write": lambda: None,
         "Three seeds. After 300": lambda: None,
-        "for ten steps, sees": lambda: 10,
-        "ten steps ahead": lambda: 10,
+        "for ten steps, sees": lambda: EVERY,
+        "ten steps ahead": lambda: EVERY,
+        "of its ten runs": lambda: len({row.seed for row in read("frontiers_search")}),
     },
     "15": {"run for 400 steps with": lambda: None},
 }

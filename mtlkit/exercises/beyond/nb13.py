@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mtlkit.exercises.engine import Exercise
+from mtlkit.exercises.engine import Exercise, powers
 from mtlkit.exercises.questions import Option, Question
 
 
@@ -31,7 +31,8 @@ def _spaces(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     x = torch.randn(n, a, generator=generator)
     related = float(torch.randint(2, (), generator=generator))
     mixed = related * x @ torch.randn(a, b, generator=generator) + torch.randn(n, b, generator=generator)
-    return x + 3 * torch.randn(a, generator=generator), mixed + 3 * torch.randn(b, generator=generator)
+    x, mixed = x + 3 * torch.randn(a, generator=generator), mixed + 3 * torch.randn(b, generator=generator)
+    return float(powers(generator, -1, 1)) * x, float(powers(generator, -1, 1)) * mixed
 
 
 def rank_correlation(a, b):

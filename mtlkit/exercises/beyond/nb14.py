@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import torch
 
-from mtlkit.exercises.engine import Exercise
+from mtlkit.exercises.engine import Exercise, powers
 from mtlkit.exercises.questions import Option, Question
 
 
@@ -18,7 +18,7 @@ def exp3(w, p, chosen, reward, gamma):
 
 def _arms(generator: torch.Generator) -> tuple[list[float], list[float], int, float, float]:
     K = int(torch.randint(2, 7, (), generator=generator))
-    w = (0.2 + torch.rand(K, generator=generator).double()).tolist()
+    w = powers(generator, -2, 3, K).double().tolist()
     p = torch.rand(K, generator=generator).double() + 0.2
     gamma = float(0.1 + 0.8 * torch.rand((), generator=generator).double())
     chosen = int(torch.randint(K, (), generator=generator))

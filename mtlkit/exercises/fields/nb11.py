@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mtlkit.exercises.differences import learning
-from mtlkit.exercises.engine import Exercise
+from mtlkit.exercises.engine import Exercise, powers
 from mtlkit.exercises.questions import Option, Question
 
 
@@ -17,7 +17,10 @@ def known_loss(output, target):
 
 def _measured(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     number = int(torch.randint(3, 12, (), generator=generator))
-    output, target = (torch.randn(number, generator=generator, dtype=torch.double) for _ in range(2))
+    output, target = (
+        float(powers(generator, -1, 1.5)) * torch.randn(number, generator=generator, dtype=torch.double)
+        for _ in range(2)
+    )
     target[torch.rand(number, generator=generator) < 0.3] = 0.0
     missing = float(torch.randint(0, 5, (), generator=generator)) / 4  # none of them, some, or all
     target[torch.rand(number, generator=generator) < missing] = torch.nan
@@ -30,7 +33,7 @@ def best_threshold(missed, alarm):
 
 
 def _costs(generator: torch.Generator) -> tuple[float, float]:
-    missed, alarm = (0.5 + 20 * torch.rand(2, generator=generator)).tolist()
+    missed, alarm = powers(generator, -2, 3, 2).tolist()
     return missed, alarm
 
 

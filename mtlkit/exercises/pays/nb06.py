@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mtlkit.exercises.engine import Exercise
+from mtlkit.exercises.engine import Exercise, powers
 from mtlkit.exercises.questions import Option, Question
 
 
@@ -15,7 +15,7 @@ def delta_m(joint, alone, errors):
 
 def _scores(generator: torch.Generator) -> tuple[dict[str, float], dict[str, float], tuple[str, ...]]:
     names = ["first", "second", "third", "fourth", "fifth"][: int(torch.randint(2, 6, (), generator=generator))]
-    joint, alone = ({name: float(0.2 + torch.rand((), generator=generator)) for name in names} for _ in range(2))
+    joint, alone = ({name: float(powers(generator, -2, 1.5)) for name in names} for _ in range(2))
     share = float(torch.randint(0, 4, (), generator=generator)) / 3  # none of them, some, or all
     errors = tuple(name for name in names if float(torch.rand((), generator=generator)) < share)
     order = torch.randperm(len(names), generator=generator).tolist()
@@ -32,7 +32,8 @@ def _runs(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     seeds = int(torch.randint(3, 12, (), generator=generator))
     luck = torch.randn(seeds, generator=generator, dtype=torch.double)
     a, b = (luck + 0.1 * torch.randn(seeds, generator=generator, dtype=torch.double) for _ in range(2))
-    return 0.8 + 0.05 * a, 0.8 + 0.05 * b
+    scale = float(powers(generator, -1, 2))
+    return scale * (0.8 + 0.05 * a), scale * (0.8 + 0.05 * b)
 
 
 def steps_alone(steps, cost, tasks):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mtlkit.exercises.engine import Exercise
+from mtlkit.exercises.engine import Exercise, powers
 from mtlkit.exercises.questions import Option, Question
 
 
@@ -28,7 +28,8 @@ def mixture(h, experts, W):
 def _experts(generator: torch.Generator) -> tuple[Tensor, list[Tensor], Tensor]:
     batch, width, number, out = (int(size) for size in torch.randint(2, 7, (4,), generator=generator))
     experts = [torch.randn(batch, out, generator=generator) for _ in range(number)]
-    return torch.randn(batch, width, generator=generator), experts, torch.randn(number, width, generator=generator)
+    h = float(powers(generator, -1, 2)) * torch.randn(batch, width, generator=generator)
+    return h, experts, torch.randn(number, width, generator=generator)
 
 
 def parameters_of_fork(stages, head, tasks, fork):
