@@ -216,8 +216,16 @@ def half_written(g_a, g_b):
         ("02.2", lambda a, b: a.requires_grad_() @ b, "`g_a.requires_grad`, but it belongs to the caller"),
         ("01.1", lambda m: m.encoder.eval() and solve("01.1", m), "the mode of `model`"),
         ("02.1", heads_with_hooks, "`heads` by a hook that stays"),
-        ("02.1", lambda h, f, t, w: (w[n] * mse_loss(f[n](h), t[n]) for n in f), "not a generator (is the sum around"),
-        ("02.4", lambda lr, K: (lr / K for _ in range(1)), "numbers, not generator (is the sum around it missing?)"),
+        (
+            "02.1",
+            lambda h, f, t, w: (w[n] * mse_loss(f[n](h), t[n]) for n in f),
+            "not a generator (is sum(...) or list(...) around",
+        ),
+        (
+            "02.4",
+            lambda lr, K: (lr / K for _ in range(1)),
+            "numbers, not generator (is sum(...) or list(...) around it missing?)",
+        ),
         ("02.1", lambda *_: "12", "expected one tensor, not a str"),
         ("02.1", lambda *_: {1.0}, "expected one tensor, not a set"),
         ("02.1", lambda *a: solve("02.1", *a) * 1j, "expected one tensor, not a complex one"),

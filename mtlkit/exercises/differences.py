@@ -119,7 +119,9 @@ def _numbers(value: Any) -> Tensor:
 
 def _kind(value: Any) -> str:
     """Say what something is that should be numbers."""
-    return type(value).__name__ + (" (is the sum around it missing?)" if isinstance(value, Iterator) else "")
+    return type(value).__name__ + (
+        " (is sum(...) or list(...) around it missing?)" if isinstance(value, Iterator) else ""
+    )
 
 
 def learning(answer: Callable[..., Any], arguments: Mapping[str, Any]) -> Learning:
@@ -134,7 +136,7 @@ def learning(answer: Callable[..., Any], arguments: Mapping[str, Any]) -> Learni
         except (TypeError, ValueError) as error:
             raise NotATensorError(f"a {_kind(value)}") from error
     if value.is_complex():
-        raise NotATensorError("a complex one")
+        raise NotATensorError("a complex one: take its real part")
     gradients: Sequence[Tensor | None] = [None] * len(wanted)
     if value.requires_grad:
         mixed = torch.rand(value.shape, generator=torch.Generator().manual_seed(0)) + 0.5 if value.numel() > 1 else 1.0

@@ -106,7 +106,7 @@ def _matched(run: Any) -> Verdict:
     if not run.records or run.records[-1].step < LONG:
         return NOT_ATTEMPTED
     if run.records[0].step != 1:
-        return Verdict("wrong", f"this list begins at step {run.records[0].step}: pass all of lab.records")
+        return Verdict("wrong", f"this list begins at step {run.records[0].step}: pass lab.runs")
     records, judged = judged_of(run.records)
     changed = changes_of(run)
     if "weights" in changed:
@@ -116,7 +116,9 @@ def _matched(run: Any) -> Verdict:
     if other := {record.method for record in records} - {"StaticWeights"}:
         return Verdict("wrong", f"this run used {min(other)}: choose static weights before the first step")
     if changed:
-        return Verdict("wrong", "the learning rate must stay the same from the first step on, and so must the data")
+        return Verdict(
+            "wrong", "learning rate and data must stay as they were at the first step: press Reset, and touch nothing"
+        )
     weights, scores = judged.weights, judged.scores
     ratio = weights["classify"] / weights["detect"] if weights["detect"] else float("inf")
     said = f"classify/detect = {ratio:.2g} gave accuracy {scores[ACCURACY]:.2f}, AP {scores[AP]:.2f}"
@@ -174,7 +176,7 @@ def _beaten(runs: Sequence[Any]) -> Verdict:
     results = [(*map(_result, pair), pair[0].records[0].method) for pair in pairs]
     its, mine, name = max(results, key=lambda result: result[1] - result[0])
     said = f"mean of accuracy and AP after {ENOUGH} steps: you {mine:.3f}, {name} {its:.3f}"
-    return Verdict("right", said) if mine > its else Verdict("wrong", f"{said}, at your best; try again")
+    return Verdict("right", said) if mine > its else Verdict("wrong", f"{said} (your best attempt); try again")
 
 
 def _result(run: Any) -> float:
@@ -197,7 +199,9 @@ def _fault_of_a_method(run: Any) -> str:
     name = min(methods - {"StaticWeights", "EqualWeights"})
     if len(methods) > 1:
         return f"the run with {name} used other methods too: choose one before its first step"
-    if changes_of(run) or set(records[0].weights.values()) != {1.0} or not learns(records):
+    if not learns(records):
+        return f"{name} trained with a learning rate of 0: put it back where it was, and Reset"
+    if changes_of(run) or set(records[0].weights.values()) != {1.0}:
         return f"{name} was not left alone: let it train with both sliders at 1, and touch nothing"
     return "" if judged else f"the run with {name} has {records[-1].step} steps: it needs {ENOUGH}"
 
@@ -207,8 +211,9 @@ def _fault_of_a_hand(run: Any) -> str:
     records, judged = judged_run(run)
     if other := {record.method for record in records} - {"StaticWeights"}:
         return f"the last run was not by hand, it has steps of {min(other)}: Pause, Reset, choose static weights, Start"
-    if changed := changes_of(run) - {"weights"}:
-        return f"the last run changed its {' and '.join(sorted(changed))} on the way: Reset, and steer weights only"
+    if changed := sorted(changes_of(run) - {"weights"}):
+        named = " and ".join("learning rate" if one == "rate" else one for one in changed)
+        return f"the {named} changed during the last run: Reset, and steer weights only"
     return "" if judged else f"the last run has {records[-1].step} steps: it needs {ENOUGH}"
 
 
@@ -263,9 +268,9 @@ EXERCISES = (
     Exercise(
         "04.4",
         "Read the dial",
-        "Write `losers(weights, norms, cosine)`: from the two tasks' weights and the lengths of their gradients (a list of two "
-        "numbers each) and the cosine between them, return a tensor of two booleans: does a small step against the "
-        "*weighted sum* raise that task's loss? (One that stays as it is, is not raised.)",
+        "Write `losers(weights, norms, cosine)`: from the two tasks' weights, the lengths of their gradients (two lists of two "
+        "numbers) and the cosine between them, return a tensor of two booleans: does a small step against the "
+        "*weighted sum* raise that task's loss? (A loss that stays the same is not raised.)",
         2,
         8,
         (
@@ -301,7 +306,7 @@ EXERCISES = (
         "Set both sliders to 1. Pause, choose any method but static weights from the menu, Reset, Start, and leave it "
         f"alone for {ENOUGH} steps. Then Pause, choose static weights, Reset, Start, and steer the same network by "
         "hand for as many steps, with nothing but the two sliders. The higher mean of accuracy and AP at step "
-        f"{ENOUGH} wins; you may try several times. The check takes `lab.runs`, the last four.",
+        f"{ENOUGH} wins; you may try several times. The check takes `lab.runs`, which holds the last four runs.",
         3,
         10,
         (

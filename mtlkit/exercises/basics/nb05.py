@@ -151,7 +151,7 @@ EXERCISES = (
         "PCGrad for two tasks",
         "Write `pcgrad(g_a, g_b)` for two gradients `[P]`. If they conflict (negative inner product), subtract from "
         "each its component along the *original* other one; then return their sum. If they do not conflict, return the "
-        "plain sum; one of them may be zero.",
+        "plain sum. Either gradient may be zero.",
         2,
         10,
         (
@@ -186,7 +186,8 @@ EXERCISES = (
     Exercise(
         "05.4",
         "MGDA for two tasks",
-        "Write `mgda_weight(g_a, g_b)`: the weight $w$ in 0..1 for which $w\\,g_a + (1-w)\\,g_b$, of two different gradients, is *shortest*. (Set the "
+        "Write `mgda_weight(g_a, g_b)` for two different gradients: the weight $w$ in 0..1 that makes "
+        "$w\\,g_a + (1-w)\\,g_b$ *shortest*. (Set the "
         "derivative of its squared length to zero, then mind the ends.) It shows who is favoured: the task "
         "with the shorter gradient.",
         3,

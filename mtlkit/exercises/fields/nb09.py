@@ -140,8 +140,8 @@ EXERCISES = (
         "Operations of a step",
         "Write `step_flops(width, layers, tokens)`: how many floating-point operations the matrices of the blocks cost "
         "in one training step. A block has matrices of $12\\,\\text{width}^2$ numbers in all; each number costs two "
-        "operations per token forward, and the backward pass costs twice the forward pass. The exact whole number is asked "
-        "for.",
+        "operations per token forward, and the backward pass costs twice the forward pass. Return an exact "
+        "integer.",
         2,
         8,
         (

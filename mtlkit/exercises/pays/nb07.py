@@ -156,7 +156,7 @@ QUIZ = (
         (
             Option("is hard sharing with one more layer", "nothing is shared: each network reads its own maps."),
             Option("is one network for each task", "no task reads what another has made.", True),
-            Option("has lost the gradients of its first α", "each network is trained by its own task."),
+            Option("no longer trains its first layers", "each network is trained by its own task."),
             Option("is a mixture of experts with one expert each", "there is no gate, and nothing to choose from."),
         ),
     ),
@@ -172,7 +172,7 @@ QUIZ = (
                 "hold parameters or seconds equal instead.",
                 True,
             ),
-            Option("deeper networks are better at any budget", "not with so few steps."),
+            Option("deeper networks are better at any budget", "depth and width are equal here."),
             Option("the learning rate should differ with the width", "the widths are equal here."),
         ),
     ),
