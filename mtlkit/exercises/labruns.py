@@ -5,6 +5,9 @@ from itertools import groupby, pairwise
 from typing import Any
 
 ENOUGH, SCORED = 650, 648  # steps of a run that is compared; after so many, the scores of step 641 are there
+NO_METHOD = (
+    "there is no earlier run with a method: train one, then press Reset and steer (the lab keeps the last four runs)"
+)
 
 
 def judged_run(run: Any) -> tuple[Sequence[Any], Any]:
@@ -72,3 +75,30 @@ def mean_loss(records: Sequence[Any], task: str) -> float | None:
     """Return the mean loss of a task over the records that have it; `None` if none has."""
     values = [record.losses[task] for record in records if task in record.losses]
     return sum(values) / len(values) if values else None
+
+
+def fault_of_a_method(run: Any) -> str:
+    """Say why a run is not that of a method left alone; an empty string if it is."""
+    records, judged = judged_run(run)
+    methods = {record.method for record in records}
+    if not methods - {"StaticWeights", "EqualWeights"}:
+        return NO_METHOD
+    name = min(methods - {"StaticWeights", "EqualWeights"})
+    if len(methods) > 1:
+        return f"the run with {name} used other methods too: choose one before its first step"
+    if not learns(records):
+        return f"{name} trained with a learning rate of 0: put it back where it was, and Reset"
+    if changes_of(run) or set(records[0].weights.values()) != {1.0}:
+        return f"{name} was not left alone: let it train with both sliders at 1, and touch nothing"
+    return "" if judged else f"the run with {name} has {records[-1].step} steps: it needs {ENOUGH}"
+
+
+def fault_of_a_hand(run: Any) -> str:
+    """Say why a run is not one by hand; an empty string if it is."""
+    records, judged = judged_run(run)
+    if other := {record.method for record in records} - {"StaticWeights"}:
+        return f"the last run was not by hand, it has steps of {min(other)}: Pause, Reset, choose static weights, Start"
+    if changed := sorted(changes_of(run) - {"weights"}):
+        named = " and ".join("learning rate" if one == "rate" else one for one in changed)
+        return f"the {named} changed during the last run: Reset, and steer weights only"
+    return "" if judged else f"the last run has {records[-1].step} steps: it needs {ENOUGH}"

@@ -9,7 +9,10 @@ import torch
 from mtlkit.exercises.engine import NOT_ATTEMPTED, Exercise, LabExercise, Verdict
 from mtlkit.exercises.labruns import (
     ENOUGH,
+    NO_METHOD,
     changes_of,
+    fault_of_a_hand,
+    fault_of_a_method,
     is_untouched,
     judged_of,
     judged_run,
@@ -157,17 +160,17 @@ def by_hand(lab):
 
 def _beaten(runs: Sequence[Any]) -> Verdict:
     runs = [run for run in runs if run.records]
-    faults = [_fault_of_a_method(run) for run in runs]
+    faults = [fault_of_a_method(run) for run in runs]
     others = [k for k, fault in enumerate(faults) if not fault]
     if not others:
         if len(runs) < 2 and not (runs and was_steered(runs[0].records)):
             return NOT_ATTEMPTED
         said = next((fault for fault in reversed(faults) if fault and fault != NO_METHOD), NO_METHOD)
         return Verdict("wrong", said)
-    hands = [k for k in range(len(runs)) if k > others[0] and not _fault_of_a_hand(runs[k])]
+    hands = [k for k in range(len(runs)) if k > others[0] and not fault_of_a_hand(runs[k])]
     if not hands:
         later = runs[others[0] + 1 :]
-        return Verdict("wrong", _fault_of_a_hand(later[-1]) if later else "now press Reset and steer by hand")
+        return Verdict("wrong", fault_of_a_hand(later[-1]) if later else "now press Reset and steer by hand")
     pairs = [
         (runs[k], runs[h]) for h in hands for k in others if k < h and surroundings(runs[k]) == surroundings(runs[h])
     ]
@@ -183,38 +186,6 @@ def _result(run: Any) -> float:
     """Return the mean of accuracy and AP at the moment that is judged."""
     scores = judged_run(run)[1].scores
     return (scores[ACCURACY] + scores[AP]) / 2
-
-
-NO_METHOD = (
-    "there is no earlier run with a method: train one, then press Reset and steer (the lab keeps the last four runs)"
-)
-
-
-def _fault_of_a_method(run: Any) -> str:
-    """Say why a run is not that of a method left alone; an empty string if it is."""
-    records, judged = judged_run(run)
-    methods = {record.method for record in records}
-    if not methods - {"StaticWeights", "EqualWeights"}:
-        return NO_METHOD
-    name = min(methods - {"StaticWeights", "EqualWeights"})
-    if len(methods) > 1:
-        return f"the run with {name} used other methods too: choose one before its first step"
-    if not learns(records):
-        return f"{name} trained with a learning rate of 0: put it back where it was, and Reset"
-    if changes_of(run) or set(records[0].weights.values()) != {1.0}:
-        return f"{name} was not left alone: let it train with both sliders at 1, and touch nothing"
-    return "" if judged else f"the run with {name} has {records[-1].step} steps: it needs {ENOUGH}"
-
-
-def _fault_of_a_hand(run: Any) -> str:
-    """Say why a run is not one by hand; an empty string if it is."""
-    records, judged = judged_run(run)
-    if other := {record.method for record in records} - {"StaticWeights"}:
-        return f"the last run was not by hand, it has steps of {min(other)}: Pause, Reset, choose static weights, Start"
-    if changed := sorted(changes_of(run) - {"weights"}):
-        named = " and ".join("learning rate" if one == "rate" else one for one in changed)
-        return f"the {named} changed during the last run: Reset, and steer weights only"
-    return "" if judged else f"the last run has {records[-1].step} steps: it needs {ENOUGH}"
 
 
 EXERCISES = (
