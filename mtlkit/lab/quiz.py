@@ -19,6 +19,7 @@ STYLE = (
 .mtl-quiz .widget-radio-box { height: auto; width: 100%; }
 .mtl-quiz .widget-radio-box label { display: flex; align-items: baseline; gap: 6px; height: auto; margin: 3px 0; }
 .mtl-quiz .widget-radio-box label { line-height: 1.4; white-space: normal; }
+.mtl-quiz .widget-radio-box input { order: -1; flex: none; align-self: center; height: auto; }
 .mtl-quiz .widget-html-content { height: auto; line-height: 1.4; white-space: normal; }
 </style>"""
 )
