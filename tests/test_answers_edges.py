@@ -122,6 +122,9 @@ WRONG = {
         other_heads,
         heads_set_to_eval,
         heads_with_hooks,
+        lambda h, heads, t, w: (
+            next(iter(heads.values())).register_forward_pre_hook(lambda *_: None) and solve("02.1", h, heads, t, w)
+        ),
         heads_of_one_size,
         heads_in_one_row,
         lambda h, heads, t, w: sum(

@@ -552,14 +552,19 @@ def test_what_a_notebook_says_is_what_its_source_says(number, claim, values):
         assert abs(value(said) - right) <= 0.5001 * 10**-decimals, (claim, said, right)
 
 
-@pytest.mark.parametrize("number", sorted(FILES))
-def test_every_number_in_the_text_has_a_source(number):
+def sourced(number):
+    """Return where in a notebook's text the numbers have a source, or are none."""
     text = text_of(number)
     known = [m.span() for claim, _ in CLAIMS[number] for m in re.finditer(claim.replace("N", NUMBER), text)]
     for phrase in GIVEN[number]:
         assert phrase in text, f"notebook {number} no longer says {phrase!r}"
         known += [m.span() for m in re.finditer(re.escape(phrase), text)]
-    known += [m.span() for m in NOT_PROSE.finditer(text)]
+    return known + [m.span() for m in NOT_PROSE.finditer(text)]
+
+
+@pytest.mark.parametrize("number", sorted(FILES))
+def test_every_number_in_the_text_has_a_source(number):
+    text, known = text_of(number), sourced(number)
     loose = [m for m in FINDING.finditer(text) if not any(a <= m.start() < b for a, b in known)]
     assert not loose, [text[max(0, m.start() - 50) : m.end() + 20] for m in loose]
 
@@ -567,10 +572,7 @@ def test_every_number_in_the_text_has_a_source(number):
 @pytest.mark.parametrize("number", sorted(FILES))
 def test_every_count_of_steps_and_seeds_has_a_source(number):
     """It is a claim, or in the notebook's code, or in a table's head, or is given above."""
-    text = text_of(number)
-    known = [m.span() for claim, _ in CLAIMS[number] for m in re.finditer(claim.replace("N", NUMBER), text)]
-    known += [m.span() for phrase in GIVEN[number] for m in re.finditer(re.escape(phrase), text)]
-    known += [m.span() for m in NOT_PROSE.finditer(text)]
+    text, known = text_of(number), sourced(number)
     for phrase, source in COUNTS.get(number, {}).items():
         assert phrase in text, f"notebook {number} no longer says {phrase!r}"
         said = next(word for word in re.findall(r"\w+", phrase.lower()) if counted(word))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mtlkit.exercises.differences import NotATensorError, difference, named_tensors
 
 Function = Callable[..., Any]
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")  # of a module
 
 
 @dataclass(frozen=True)
@@ -281,7 +282,7 @@ def _change(name: str, old: Any, new: Any, objects: Sequence[Any]) -> str:
     for a, b in zip(_objects(old), now, strict=True):
         if isinstance(b, nn.Module) and a.training != b.training:
             return f"the mode of `{name}`, or of a part of it: leave .train() and .eval() to the caller"
-        if isinstance(b, nn.Module) and len(a._forward_hooks) != len(b._forward_hooks):
+        if isinstance(b, nn.Module) and any(len(getattr(a, kind)) != len(getattr(b, kind)) for kind in HOOKS):
             return f"`{name}` by a hook that stays: remove it before you return"
     return ""
 

@@ -31,8 +31,9 @@ def surroundings(run: Any) -> tuple[Any, ...]:
 
 
 def is_untouched(run: Any, until: int = ENOUGH) -> bool:
-    """Whether nobody has set anything: static weights of 1, one learning rate and the same data all along."""
-    usual = all(r.method in ("StaticWeights", "EqualWeights") and set(r.weights.values()) == {1.0} for r in run.records)
+    """Whether nobody has set anything: static weights of 1, one learning rate and the same data for so many steps."""
+    records = [record for record in run.records if record.step <= until]
+    usual = all(r.method in ("StaticWeights", "EqualWeights") and set(r.weights.values()) == {1.0} for r in records)
     return usual and not changes_of(run, until) & {"rate", "data"}
 
 

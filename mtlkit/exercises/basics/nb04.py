@@ -1,7 +1,6 @@
 """What to do in the live lab of notebook 04, and its quiz. Checks look at what the lab recorded."""
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -89,7 +88,7 @@ def balance(lab):
 
 def _balanced(run: Any) -> Verdict:
     scored = [record for record in run.records if record.step <= EARLY and record.scores]
-    if not scored or is_untouched(SimpleNamespace(records=scored, schedule=run.schedule), EARLY):
+    if not scored or is_untouched(run, EARLY):
         return NOT_ATTEMPTED
     best = max((r.scores for r in scored), key=lambda scores: min(scores[k] - GOOD[k] for k in GOOD))
     said = f"accuracy {best[ACCURACY]:.2f}, AP {best[AP]:.2f}"
